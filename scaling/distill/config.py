@@ -1,0 +1,89 @@
+"""The frozen figures of one DAgger training and of the validation set it is measured on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from scaling.tracking.env import EnvConfig
+
+
+@dataclass(frozen=True)
+class DaggerConfig:
+    """Figures of one run. A round collects `slots * envs` sequences of `steps` frames, then trains on all rounds so far.
+
+    `beta[r]` is the share of environments in which the bank acts in round r (its last entry holds for later rounds),
+    with Gaussian `expert_noise` on its action; everywhere else the student acts. `updates` and the learning rate's
+    warm-up and cosine run over all rounds together. `obs_noise` scales the contract's noise on what the student sees.
+    """
+
+    rounds: int = 4
+    slots: int = 8
+    envs: int = 2
+    steps: int = 64
+    beta: tuple[float, ...] = (1.0, 0.0)
+    expert_noise: float = 0.15
+    obs_noise: float = 1.0
+    assist: float = 0.0
+    updates: int = 300
+    batch: int = 8
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 1e-3
+    max_grad_norm: float = 1.0
+    val_every: int = 25
+    buffer_mb: float = 1024.0
+    threads: int = 2
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "rounds", "slots", "envs", "steps", "updates", "batch", "val_every", "threads")
+        _at_least(self, 0.0, "expert_noise", "obs_noise", "weight_decay")
+        _within(self, "assist", "warmup")
+        if self.updates < self.rounds:
+            raise ValueError(f"updates {self.updates}: at least one in each of {self.rounds} rounds")
+        if not self.beta or not all(0.0 <= share <= 1.0 for share in self.beta):
+            raise ValueError(f"beta {self.beta}: shares between 0 and 1, one or more")
+        for name in ("learning_rate", "max_grad_norm", "buffer_mb"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} {getattr(self, name)}: above 0")
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that one run collects in a round."""
+        return self.slots * self.envs
+
+    def teacher_share(self, round_: int) -> float:
+        """Share of a round's environments in which the bank acts."""
+        return self.beta[min(round_, len(self.beta) - 1)]
+
+    def updates_until(self, round_: int) -> int:
+        """Updates done when so many rounds are over: an even share each."""
+        return self.updates * round_ // self.rounds
+
+
+@dataclass(frozen=True)
+class ValConfig:
+    """The validation set: about `sequences` sequences of `steps` frames, at least one for each `val` segment."""
+
+    sequences: int = 48
+    steps: int = 64
+    expert_noise: float = 0.15
+    assist: float = 0.0
+    seed: int = 0
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "sequences", "steps")
+        _at_least(self, 0.0, "expert_noise")
+        _within(self, "assist")
+
+
+def _at_least(config: Any, low: float, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) >= low:
+            raise ValueError(f"{name} {getattr(config, name)}: at least {low:g}")
+
+
+def _within(config: Any, *names: str) -> None:
+    for name in names:
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise ValueError(f"{name} {getattr(config, name)}: between 0 and 1")

@@ -1,0 +1,75 @@
+"""Losses on the way: arrays of fixed size over the points of a training, so that a checkpoint restores them exactly."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from scaling.distill.config import DaggerConfig
+
+_LOSSES = ("val_loss", "val_loss_own")
+
+
+def points(config: DaggerConfig) -> list[tuple[int, int, bool]]:
+    """(update, round, last of its round) at which losses are taken: every `val_every` updates of a round, and its end."""
+    found = []
+    for round_ in range(config.rounds):
+        first, last = config.updates_until(round_), config.updates_until(round_ + 1)
+        marks = [*range(first + config.val_every, last, config.val_every), last]
+        found += [(mark, round_, mark == last) for mark in marks]
+    return found
+
+
+class History:
+    """Per point and run: mean training loss since the last point, validation losses by family; NaN is not measured."""
+
+    def __init__(self, config: DaggerConfig, runs: int, families: tuple[str, ...]) -> None:
+        self.points = points(config)
+        self.families = families
+        shape = (len(self.points), runs)
+        self.arrays: dict[str, np.ndarray] = {
+            "train_loss": np.full(shape, np.nan, np.float32),
+            "fail_rate": np.full(shape, np.nan, np.float32),
+            **{name: np.full((*shape, len(families)), np.nan, np.float32) for name in _LOSSES},
+            "seconds": np.zeros(1, np.float64),
+        }
+
+    def put(self, point: int, alive: Bool[np.ndarray, "R"], **values: Float[np.ndarray, "R *f"]) -> None:
+        """Values of one point; those of runs that have stopped stay missing."""
+        for name, value in values.items():
+            self.arrays[name][point][alive] = np.asarray(value)[alive]
+
+    def curve(self, run: int) -> list[dict[str, Any]]:
+        """One entry a point: update, round, losses (None where not measured)."""
+        rows = []
+        for point, (update, round_, _) in enumerate(self.points):
+            row: dict[str, Any] = {"update": update, "round": round_}
+            row |= {name: _known(self.arrays[name][point, run]) for name in ("train_loss", "fail_rate")}
+            row |= {name: _known(self._mean(name)[point, run]) for name in _LOSSES}
+            rows.append(row)
+        return rows
+
+    def columns(self, run: int) -> dict[str, Any]:
+        """Final and minimum of both losses, the update of the minimum, and the final loss of each family."""
+        found: dict[str, Any] = {}
+        updates = np.array([update for update, _, _ in self.points])
+        for name in _LOSSES:
+            values = self._mean(name)[:, run]
+            known = np.isfinite(values)
+            best = int(np.nanargmin(values)) if known.any() else None
+            found[name] = _known(values[-1])
+            found[f"{name}_min"] = None if best is None else _known(values[best])
+            found[f"{name}_min_update"] = None if best is None else int(updates[best])
+        for index, family in enumerate(self.families):
+            found[f"val_loss_{family or 'unnamed'}"] = _known(self.arrays["val_loss"][-1, run, index])
+        return found
+
+    def _mean(self, name: str) -> Float[np.ndarray, "P R"]:
+        values = self.arrays[name]
+        known = np.isfinite(values)
+        total = np.where(known, values, 0.0).sum(axis=-1, dtype=np.float64)
+        return np.where(known.any(axis=-1), total / np.maximum(known.sum(axis=-1), 1), np.nan)
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,34 @@
+"""The one definition of the distillation loss: SmoothL1 of normalised actions, over segments, then over families."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+def smooth_l1(prediction: Float[Array, "*b act"], target: Float[Array, "*b act"]) -> Float[Array, "*b"]:
+    """x^2 / 2 below 1, |x| - 1/2 above, of the difference; mean over the action's entries."""
+    return jnp.mean(optax.huber_loss(prediction, target, delta=1.0), axis=-1)
+
+
+def by_family(
+    loss: Float[Array, "N T"], segment: Int[Array, "N T"], family: Int[Array, "G"], families: int
+) -> Float[Array, "F"]:
+    """Mean over the frames of each segment, then over the segments of each family; NaN where a family has no frame.
+
+    `segment` numbers the G segments, `family[g]` is that of segment g.
+    """
+    count = family.shape[0]
+    flat = segment.reshape(-1)
+    total = jax.ops.segment_sum(loss.reshape(-1), flat, count)
+    frames = jax.ops.segment_sum(jnp.ones(flat.shape), flat, count)
+    seen = frames > 0
+    mean = jnp.where(seen, total / jnp.maximum(frames, 1.0), 0.0)
+    sums = jax.ops.segment_sum(mean, family, families)
+    segments = jax.ops.segment_sum(seen.astype(jnp.float32), family, families)
+    return jnp.where(segments > 0, sums / jnp.maximum(segments, 1.0), jnp.nan)
+
+
+def over_families(losses: Float[Array, "*b F"]) -> Float[Array, "*b"]:
+    """Mean over the families that have a loss."""
+    return jnp.nanmean(losses, axis=-1)

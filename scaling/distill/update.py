@@ -1,0 +1,120 @@
+"""The compiled pieces of a group's training: fresh students, one update of every run, and their validation loss."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from scaling.contract.normaliser import Normaliser
+from scaling.distill.buffer import Batch
+from scaling.distill.config import DaggerConfig
+from scaling.distill.loss import by_family, smooth_l1
+from scaling.distill.rollout import Frozen
+from scaling.students import model
+from scaling.students.config import StudentConfig
+
+
+class TrainState(NamedTuple):
+    """R students in training. A run whose loss or gradient was not finite is no longer `alive` and changes no more."""
+
+    params: Any
+    optimiser: optax.OptState
+    alive: Bool[Array, "R"]
+
+
+class ValArrays(NamedTuple):
+    """Frozen sequences of B validation sets; `segment` numbers the G `val` segments, `family` those of the families."""
+
+    obs: Float[Array, "B N T obs"]
+    start: Bool[Array, "B N T"]
+    label: Float[Array, "B N T 29"]
+    segment: Int[Array, "B N"]
+    family: Int[Array, "G"]
+    chosen: Int[Array, "R"]  # which of the B sets each run is measured on
+
+
+def make_optimiser(config: DaggerConfig) -> optax.GradientTransformation:
+    """AdamW under a gradient clip; the rate warms up and then falls along a cosine to a hundredth, over the budget."""
+    warm = max(1, round(config.warmup * config.updates))
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0 if warm > 1 else config.learning_rate,
+        config.learning_rate,
+        warm,
+        max(config.updates, warm + 1),
+        0.01 * config.learning_rate,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm), optax.adamw(rate, weight_decay=config.weight_decay)
+    )
+
+
+def make_init(student: StudentConfig, optimiser: optax.GradientTransformation) -> Callable[..., TrainState]:
+    """Jitted `init(keys [R])`."""
+
+    def init(keys: Key[Array, "R"]) -> TrainState:
+        params = jax.vmap(lambda key: model.init(student, key))(keys)
+        return TrainState(params, jax.vmap(optimiser.init)(params), jnp.ones(keys.shape, bool))
+
+    return jax.jit(init)
+
+
+def imitation_loss(
+    student: StudentConfig,
+    params: Any,
+    normaliser: Normaliser,
+    scale: Float[Array, "29"],
+    obs: Float[Array, "B T obs"],
+    start: Bool[Array, "B T"],
+    label: Float[Array, "B T 29"],
+) -> Float[Array, "B T"]:
+    """SmoothL1 at every position between the network's output and the label in units of `scale`."""
+    return smooth_l1(model.forward(student, params, normaliser(obs), start), label / scale)
+
+
+def make_update(
+    student: StudentConfig, optimiser: optax.GradientTransformation
+) -> Callable[..., tuple[TrainState, Float[Array, "R"]]]:
+    """Jitted `update(state, frozen, batch)`: one step of every run on its own batch, and the losses before it."""
+
+    def one(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
+        def loss_of(params: Any) -> Float[Array, ""]:
+            return jnp.mean(imitation_loss(student, params, frozen.normaliser, frozen.action_scale, *batch))
+
+        loss, grads = jax.value_and_grad(loss_of)(state.params)
+        updates, after = optimiser.update(grads, state.optimiser, state.params)
+        healthy = state.alive & jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
+
+        params = keep(optax.apply_updates(state.params, updates), state.params)
+        return TrainState(params, keep(after, state.optimiser), healthy), loss
+
+    return jax.jit(jax.vmap(one), donate_argnums=0)
+
+
+def make_val(student: StudentConfig, families: int) -> Callable[..., Float[Array, "R F"]]:
+    """Jitted `val(params, frozen, arrays)`: each run's loss by family on its validation set, one run at a time."""
+
+    def val(params: Any, frozen: Frozen, arrays: ValArrays) -> Float[Array, "R F"]:
+        def one(run: tuple[Any, Frozen, Array]) -> Float[Array, "F"]:
+            params, frozen, chosen = run
+            obs, start, label, segment = (x[chosen] for x in arrays[:4])
+            loss = imitation_loss(student, params, frozen.normaliser, frozen.action_scale, obs, start, label)
+            return by_family(loss, jnp.broadcast_to(segment[:, None], loss.shape), arrays.family, families)
+
+        return jax.lax.map(one, (params, frozen, arrays.chosen))
+
+    return jax.jit(val)
+
+
+def make_own(families: int) -> Callable[..., Float[Array, "R F"]]:
+    """Jitted `own(loss [R,N,T], segment [R,N,T], family [G])`: the same mean over a student's own states."""
+
+    def own(loss: Array, segment: Array, family: Array) -> Array:
+        return jax.vmap(lambda a, b: by_family(a, b, family, families))(loss, segment)
+
+    return jax.jit(own)

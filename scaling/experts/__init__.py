@@ -1,0 +1,1 @@
+"""Experts: one policy per motion cluster, all of them trained in one vmapped program."""

@@ -1,0 +1,256 @@
+"""PPO for all experts of a bank at once: one pure program, vmapped over clusters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from brax.training import types
+from brax.training.acme import running_statistics, specs
+from brax.training.agents.ppo import losses, networks
+from jaxtyping import Array, Float, Int, Key
+
+from scaling.contract.normaliser import Normaliser
+from scaling.contract.observation import EXPERT_TERMS, observation_dim
+from scaling.robot.g1 import NUM_JOINTS
+from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Figures of one bank's training; `envs` and `iterations` are per expert."""
+
+    envs: int = 256
+    unroll: int = 16
+    iterations: int = 100
+    minibatches: int = 4
+    epochs: int = 4
+    hidden: tuple[int, ...] = (256, 128)
+    value_hidden: tuple[int, ...] = (256, 128)
+    learning_rate: float = 3e-4
+    kl_target: float = 0.01
+    gamma: float = 0.97
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    entropy: float = 0.0
+    max_grad_norm: float = 1.0
+    noise_std: float = 0.2
+    assist: float = 0.0
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+    def __post_init__(self) -> None:
+        if self.envs % self.minibatches:
+            raise ValueError(f"envs {self.envs} per expert must be a multiple of minibatches {self.minibatches}")
+        if not 0.0 <= self.assist <= 1.0:
+            raise ValueError(f"assist {self.assist}: between 0 and 1")
+        for name in ("envs", "unroll", "iterations", "minibatches", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: at least 1")
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of one expert over the whole training."""
+        return self.envs * self.unroll * self.iterations
+
+
+class TrainState(NamedTuple):
+    """One expert in training (stacked along a leading axis for a bank)."""
+
+    params: losses.PPONetworkParams
+    optimiser: optax.OptState
+    normaliser: running_statistics.RunningStatisticsState
+    learning_rate: Float[Array, ""]
+    env: EnvState
+    obs: Float[Array, "E obs"]
+    key: Key[Array, ""]
+    iteration: Int[Array, ""]
+    restored: Int[Array, ""]
+
+
+class Metrics(NamedTuple):
+    """Of one iteration, per expert: what the progress bar and the log show."""
+
+    reward: Float[Array, ""]
+    failure_rate: Float[Array, ""]
+    joint_error: Float[Array, ""]
+    body_error: Float[Array, ""]
+    kl: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+    value_loss: Float[Array, ""]
+    noise_std: Float[Array, ""]
+
+
+_MIN_STD = 0.05  # an entry that hardly varied yet must not be blown up when it starts to
+
+
+def _normalise(obs: Array, statistics: running_statistics.RunningStatisticsState) -> Array:
+    return Normaliser(statistics.mean, statistics.std)(obs)
+
+
+def make_networks(config: PPOConfig) -> networks.PPONetworks:
+    """Brax's actor and critic; the mean head starts near zero, so that the first policy is the reference itself."""
+    return networks.make_ppo_networks(
+        observation_dim(EXPERT_TERMS),
+        NUM_JOINTS,
+        preprocess_observations_fn=_normalise,
+        policy_hidden_layer_sizes=config.hidden,
+        value_hidden_layer_sizes=config.value_hidden,
+        distribution_type="normal",
+        noise_std_type="log",
+        init_noise_std=config.noise_std,
+        mean_kernel_init_fn=lambda: jax.nn.initializers.variance_scaling(1e-4, "fan_in", "uniform"),
+    )
+
+
+class Trainer:
+    """The pure pieces of PPO for one expert: `init`, `iterate`; `vmap` them for a bank."""
+
+    def __init__(self, env: TrackingEnv, config: PPOConfig) -> None:
+        self.env = env
+        self.config = config
+        self.networks = make_networks(config)
+        self.optimiser = optax.chain(
+            optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5)
+        )
+
+    def init(self, key: Key[Array, ""], task: Task) -> TrainState:
+        """Fresh networks, statistics and episodes."""
+        policy_key, value_key, env_key, key = jax.random.split(key, 4)
+        params = losses.PPONetworkParams(
+            policy=self.networks.policy_network.init(policy_key), value=self.networks.value_network.init(value_key)
+        )
+        env, obs = self.env.reset(env_key, task, self.config.envs)
+        normaliser = running_statistics.init_state(specs.Array((obs.shape[-1],), jnp.dtype("float32")))
+        return TrainState(
+            params=params,
+            optimiser=self.optimiser.init(params),
+            normaliser=normaliser,
+            learning_rate=jnp.asarray(self.config.learning_rate),
+            env=env,
+            obs=obs,
+            key=key,
+            iteration=jnp.zeros((), jnp.int32),
+            restored=jnp.zeros((), jnp.int32),
+        )
+
+    def iterate(self, state: TrainState, task: Task) -> tuple[TrainState, Metrics]:
+        """Collect `unroll` steps in every environment, then `epochs` passes of clipped policy updates."""
+        key, collect_key, update_key = jax.random.split(state.key, 3)
+        env, obs, data, info = self._collect(collect_key, state, task)
+        normaliser = running_statistics.update(state.normaliser, data.observation, std_min_value=_MIN_STD)
+        params, optimiser, rate, losses_ = self._update(update_key, state, normaliser, data)
+        healthy = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((params, normaliser.mean))]))
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
+
+        after = TrainState(
+            params=keep(params, state.params),
+            optimiser=keep(optimiser, state.optimiser),
+            normaliser=keep(normaliser, state.normaliser),
+            learning_rate=jnp.where(healthy, rate, 0.5 * state.learning_rate),
+            env=env,
+            obs=obs,
+            key=key,
+            iteration=state.iteration + 1,
+            restored=state.restored + (1 - healthy.astype(jnp.int32)),
+        )
+        metrics = Metrics(
+            reward=jnp.mean(data.reward),
+            failure_rate=jnp.mean(info[0]),
+            joint_error=jnp.mean(info[1]),
+            body_error=jnp.mean(info[2]),
+            kl=losses_[0],
+            learning_rate=after.learning_rate,
+            value_loss=losses_[1],
+            noise_std=losses_[2],
+        )
+        return after, metrics
+
+    def _collect(self, key: Key[Array, ""], state: TrainState, task: Task) -> tuple[EnvState, Array, Any, Any]:
+        policy = networks.make_inference_fn(self.networks)((state.normaliser, state.params.policy))
+
+        def act(carry: tuple[EnvState, Array], key: Key[Array, ""]) -> tuple[Any, Any]:
+            env, obs = carry
+            act_key, step_key = jax.random.split(key)
+            action, extras = policy(obs, act_key)
+            env, step = self.env.step(step_key, task, env, action)
+            transition = types.Transition(
+                observation=obs,
+                action=action,
+                reward=step.reward,
+                discount=1.0 - step.failed.astype(jnp.float32),
+                next_observation=step.obs,
+                extras={
+                    "policy_extras": extras,
+                    "state_extras": {"truncation": step.truncated.astype(jnp.float32)},
+                },
+            )
+            return (env, step.obs), (transition, (step.failed, step.joint_error, step.body_error))
+
+        keys = jax.random.split(key, self.config.unroll)
+        (env, obs), (data, info) = jax.lax.scan(act, (state.env, state.obs), keys)
+        return env, obs, data, info
+
+    def _update(self, key: Key[Array, ""], state: TrainState, normaliser: Any, data: Any) -> tuple[Any, Any, Any, Any]:
+        config = self.config
+        data = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), data)  # [E, T, ...]
+        loss_and_grad = jax.value_and_grad(losses.compute_ppo_loss, has_aux=True)
+
+        def minibatch(carry: Any, batch: Any) -> tuple[Any, Any]:
+            params, optimiser, rate, key = carry
+            key, loss_key = jax.random.split(key)
+            (_, aux), grads = loss_and_grad(
+                params,
+                normaliser,
+                batch,
+                loss_key,
+                ppo_network=self.networks,
+                entropy_cost=config.entropy,
+                discounting=config.gamma,
+                gae_lambda=config.gae_lambda,
+                clipping_epsilon=config.clip,
+                reward_scaling=10.0,
+                vf_coefficient=0.5,
+            )
+            updates, optimiser = self.optimiser.update(grads, optimiser, params)
+            params = optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates))
+            kl = aux["kl_mean"]
+            rate = jnp.where(kl > 2.0 * config.kl_target, rate / 1.5, rate)
+            rate = jnp.where(kl < 0.5 * config.kl_target, rate * 1.1, rate)
+            rate = jnp.clip(rate, 1e-5, 3e-3)
+            return (params, optimiser, rate, key), (kl, aux["v_loss"], aux["policy_dist_mean_std"])
+
+        def epoch(carry: Any, key: Key[Array, ""]) -> tuple[Any, Any]:
+            order = jax.random.permutation(key, config.envs)
+            batches = jax.tree.map(
+                lambda x: x[order].reshape(config.minibatches, -1, *x.shape[1:]), data
+            )
+            return jax.lax.scan(minibatch, carry, batches)
+
+        epoch_key, loss_key = jax.random.split(key)
+        carry = (state.params, state.optimiser, state.learning_rate, loss_key)
+        keys = jax.random.split(epoch_key, config.epochs)
+        (params, optimiser, rate, _), logs = jax.lax.scan(epoch, carry, keys)
+        return params, optimiser, rate, jax.tree.map(jnp.mean, logs)
+
+
+def make_iterate(env: TrackingEnv, config: PPOConfig, count: int) -> tuple[Callable, Callable]:
+    """Jitted `init(keys, task)` and `advance(state, task)` (`count` iterations) over a stacked expert axis.
+
+    The task's clip lists and weights have the expert axis; store and assist are shared.
+    """
+    trainer = Trainer(env, config)
+    axes = Task(store=None, clips=0, weights=0, assist=None)  # type: ignore[arg-type]
+
+    def many(state: TrainState, task: Task) -> tuple[TrainState, Metrics]:
+        def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+            return trainer.iterate(state, task)
+
+        return jax.lax.scan(body, state, None, length=count)
+
+    init = jax.jit(jax.vmap(trainer.init, in_axes=(0, axes)))
+    advance = jax.jit(jax.vmap(many, in_axes=(0, axes)), donate_argnums=0)
+    return init, advance

@@ -1,0 +1,114 @@
+"""A policy artifact opened without training code: verified, then one action per control step."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from scaling.contract.manifest import Manifest, check_contract, check_files, read_manifest
+from scaling.errors import InputError
+
+PROGRAM = "policy.stablehlo"
+BATCH_PROGRAM = "policy_batch.stablehlo"
+ONNX_PROGRAM = "policy.onnx"
+BACKENDS = ("xla", "onnx")
+
+
+class Backend(Protocol):
+    """Runs one step; the state stays with it until `reset`."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+        ...
+
+    def step(self, obs: Float[np.ndarray, "B obs"], first: Bool[np.ndarray, "B"]) -> Float[np.ndarray, "B 29"]:
+        """Contract actions for raw float32 observations."""
+        ...
+
+
+class LoadedPolicy:
+    """A verified policy for `batch` robots at once, with its memory of the episode."""
+
+    def __init__(self, folder: Path, manifest: Manifest, backend: Backend, name: str, batch: int) -> None:
+        self.folder, self.manifest, self.backend, self.batch = folder, manifest, name, batch
+        self._run = backend
+        self._obs_dim = sum(term.dim for term in manifest.terms)
+        self._fresh = True
+
+    def reset(self) -> None:
+        """The next observation opens an episode."""
+        self._run.reset()
+        self._fresh = True
+
+    def act(
+        self, obs: Float[np.ndarray, "*b obs"], first: Bool[np.ndarray, "*b"] | bool = False
+    ) -> Float[np.ndarray, "*b 29"]:
+        """Contract action for one raw observation ([obs], or [batch, obs]); `first` where an episode begins.
+
+        Raises ValueError for an observation of another length, which a broadcast would otherwise hide.
+        """
+        obs = np.asarray(obs, np.float32)
+        if obs.shape not in ((self.batch, self._obs_dim), (self._obs_dim,)) or (obs.ndim == 1 and self.batch != 1):
+            raise ValueError(f"observation of shape {obs.shape}: the policy reads {(self.batch, self._obs_dim)}")
+        flags = np.broadcast_to(np.asarray(first, bool), (self.batch,)) | self._fresh
+        action = self._run.step(obs.reshape(self.batch, self._obs_dim), flags)
+        self._fresh = False
+        return action.reshape(*obs.shape[:-1], -1)
+
+
+def load_policy(folder: Path | str, *, batch: int = 1, backend: str = "auto") -> LoadedPolicy:
+    """Verify and open a policy folder; `backend` "xla" (jax.export), "onnx", or "auto": XLA where JAX is installed.
+
+    Raises InputError that names what is wrong: a file whose bytes differ, another robot, other terms, rates or gains.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    check_contract(manifest, folder / "manifest.json")
+    check_files(manifest, folder)
+    if backend == "auto":
+        backend = "xla" if _has_jax() else "onnx"
+    if backend not in BACKENDS:
+        raise InputError(f"policy backend is {backend!r}; use one of {', '.join(BACKENDS)}")
+    if backend == "onnx" and ONNX_PROGRAM not in manifest.files:
+        raise InputError(f"{folder} has no {ONNX_PROGRAM}: its student is not float32, so run it with the XLA backend")
+    weights = _weights(folder, manifest)
+    program: Any
+    if backend == "xla":
+        from scaling.policy.xla import XlaBackend
+
+        name = PROGRAM if batch == 1 else BATCH_PROGRAM
+        program = XlaBackend((folder / name).read_bytes(), weights, manifest, batch)
+    else:
+        from scaling.policy.onnx_run import OnnxBackend
+
+        program = OnnxBackend(folder / ONNX_PROGRAM, manifest, batch)
+    policy = LoadedPolicy(folder, manifest, program, backend, batch)
+    # The first call compiles; on a robot that must not happen under the first deadline.
+    policy.act(np.zeros((batch, policy._obs_dim), np.float32))
+    policy.reset()
+    return policy
+
+
+def initial_state(manifest: Manifest, batch: int) -> list[np.ndarray]:
+    """The state's leaves before an episode: zeros, for `first` makes the program forget whatever they hold."""
+    return [np.zeros([batch if n < 0 else n for n in leaf.shape], np.dtype(leaf.dtype)) for leaf in manifest.state]
+
+
+def _weights(folder: Path, manifest: Manifest) -> dict[str, np.ndarray]:
+    weights: dict[str, np.ndarray] = {}
+    for prefix, name in (("params", "params.npz"), ("normaliser", manifest.normaliser)):
+        if name not in manifest.files:
+            raise InputError(f"{folder}: the manifest gives no hash for {name}; export the policy again")
+        with np.load(folder / name) as data:
+            weights |= {f"{prefix}/{key}": data[key] for key in data.files}
+    count = sum(leaf.size for name, leaf in weights.items() if name.startswith("params/"))
+    if count != manifest.parameters:
+        raise InputError(f"{folder}: {count} parameters and the manifest says {manifest.parameters}; export it again")
+    return weights
+
+
+def _has_jax() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("jax") is not None

@@ -1,0 +1,1 @@
+"""Run records, content hashes, tables, progress, and the artifact store with leases."""

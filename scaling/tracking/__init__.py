@@ -1,0 +1,1 @@
+"""The motion-tracking environment: physics, reference, rewards, terminations, metrics and protocols."""

@@ -1,0 +1,58 @@
+"""Clips on the device: packed `qpos` only, everything else derived from it frame by frame."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from scaling.contract.observation import LOOK_AHEAD, Reference
+from scaling.robot.model import CONTROL_DT
+from scaling.robot.rotations import quat_conj, quat_mul, rotation_vector
+
+
+class ClipStore(NamedTuple):
+    """Clips of any length end to end at 50 Hz (144 B a frame); an argument of programs, never a constant."""
+
+    qpos: Float[Array, "N 36"]
+    start: Int[Array, "S"]
+    length: Int[Array, "S"]
+
+
+def make_store(
+    qpos: Float[np.ndarray, "N 36"], start: Int[np.ndarray, "S"], length: Int[np.ndarray, "S"]
+) -> ClipStore:
+    """A store on the default device.
+
+    Raises ValueError for a clip of fewer than two frames or one that leaves the packed array.
+    """
+    start, length = np.asarray(start, np.int32), np.asarray(length, np.int32)
+    if len(length) == 0 or length.min() < 2 or (start + length).max() > len(qpos):
+        raise ValueError(f"clips of {length.min() if len(length) else 0} frames in a store of {len(qpos)}")
+    return ClipStore(jnp.asarray(qpos, jnp.float32), jnp.asarray(start), jnp.asarray(length))
+
+
+def _finite_velocity(now: Float[Array, "*b 36"], later: Float[Array, "*b 36"]) -> Float[Array, "*b 35"]:
+    """MuJoCo's `qvel` between two frames 20 ms apart: world linear, body-frame angular, joints."""
+    turn = rotation_vector(quat_mul(quat_conj(now[..., 3:7]), later[..., 3:7]))
+    step = jnp.concatenate([later[..., :3] - now[..., :3], turn, later[..., 7:] - now[..., 7:]], axis=-1)
+    return step / CONTROL_DT
+
+
+def frame_at(
+    store: ClipStore, clip: Int[Array, "*b"], frame: Int[Array, "*b"]
+) -> tuple[Float[Array, "*b 36"], Float[Array, "*b 35"]]:
+    """`qpos` and `qvel` of the reference; past its end a clip stands still on its last frame."""
+    last = store.length[clip] - 1
+    now = store.start[clip] + jnp.clip(frame, 0, last)
+    later = store.start[clip] + jnp.clip(frame + 1, 0, last)
+    qpos = store.qpos[now]
+    return qpos, _finite_velocity(qpos, store.qpos[later])
+
+
+def reference_at(store: ClipStore, clip: Int[Array, "*b"], frame: Int[Array, "*b"]) -> Reference:
+    """What the contract shows of the motion: now and the look-ahead frames."""
+    qpos, qvel = frame_at(store, clip, frame)
+    ahead = frame[..., None] + jnp.asarray(LOOK_AHEAD)
+    ahead_qpos, ahead_qvel = frame_at(store, jnp.broadcast_to(clip[..., None], ahead.shape), ahead)
+    return Reference(qpos, qvel, ahead_qpos, ahead_qvel)

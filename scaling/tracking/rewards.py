@@ -1,0 +1,97 @@
+"""Reward presets of the field, each a table of named terms over `TrackingErrors`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from scaling.robot.g1 import KEYPOINTS, RANGE_HIGH, RANGE_LOW
+from scaling.tracking.errors import TrackingErrors
+
+
+class RewardInputs(NamedTuple):
+    """One control step: errors after it, joint positions (rad), the action and the one before."""
+
+    errors: TrackingErrors
+    joint_pos: Float[Array, "*b 29"]
+    action: Float[Array, "*b 29"]
+    last_action: Float[Array, "*b 29"]
+
+
+class RewardTerm(NamedTuple):
+    """`weight * value(inputs)` per second of simulated time is summed into the reward."""
+
+    name: str
+    weight: float
+    value: Callable[[RewardInputs], Array]
+
+
+def _gaussian(error: Array, sigma: float) -> Array:
+    """exp(-mean ||e||^2 / sigma^2), the mean over bodies where there are several."""
+    squared = error * error
+    return jnp.exp(-squared / sigma**2)
+
+
+def _mean_gaussian(error: Array, sigma: float) -> Array:
+    return jnp.exp(-jnp.mean(error * error, axis=-1) / sigma**2)
+
+
+def _limit_excess(joint_pos: Array) -> Array:
+    """Radians beyond 95 % of each joint's range, summed."""
+    middle, half = 0.5 * (RANGE_LOW + RANGE_HIGH), 0.475 * (RANGE_HIGH - RANGE_LOW)
+    low, high = jnp.asarray(middle - half, joint_pos.dtype), jnp.asarray(middle + half, joint_pos.dtype)
+    return jnp.sum(jnp.maximum(low - joint_pos, 0.0) + jnp.maximum(joint_pos - high, 0.0), axis=-1)
+
+
+def _action_rate(inputs: RewardInputs) -> Array:
+    change = inputs.action - inputs.last_action
+    return jnp.sum(change * change, axis=-1)
+
+
+# BeyondMimic / mjlab tracking task (weights and scales: Liao et al. 2025).
+BEYONDMIMIC = (
+    RewardTerm("torso_position", 0.5, lambda i: _gaussian(i.errors.torso_position, 0.3)),
+    RewardTerm("torso_orientation", 0.5, lambda i: _gaussian(i.errors.torso_angle, 0.4)),
+    RewardTerm("body_position", 1.0, lambda i: _mean_gaussian(i.errors.body_position, 0.3)),
+    RewardTerm("body_orientation", 1.0, lambda i: _mean_gaussian(i.errors.body_angle, 0.4)),
+    RewardTerm("body_linear_velocity", 1.0, lambda i: _mean_gaussian(i.errors.body_linear, 1.0)),
+    RewardTerm("body_angular_velocity", 1.0, lambda i: _mean_gaussian(i.errors.body_angular, 3.14)),
+    RewardTerm("action_rate", -0.1, _action_rate),
+    RewardTerm("joint_limits", -10.0, lambda i: _limit_excess(i.joint_pos)),
+)
+
+_LOWER = np.array([1.0 if any(part in name for part in ("pelvis", "hip", "knee", "ankle")) else 0.0 for name in KEYPOINTS])
+_LINK_WEIGHT = np.where(_LOWER > 0, 1.5, 0.75) / len(KEYPOINTS)
+
+
+def _link_sum(error: Array, sharpness: float) -> Array:
+    return jnp.sum(jnp.asarray(_LINK_WEIGHT, error.dtype) * jnp.exp(-sharpness * error), axis=-1)
+
+
+# Humanoid-GPT: sum over links of w exp(-a |e|); the penalty weights are unpublished, ours is the action rate's.
+HUMANOID_GPT = (
+    RewardTerm("link_position", 1.0, lambda i: _link_sum(i.errors.body_position, 1.0)),
+    RewardTerm("link_rotation", 1.0, lambda i: _link_sum(i.errors.body_angle, 2.0)),
+    RewardTerm("link_velocity", 1.0, lambda i: _link_sum(i.errors.body_linear, 0.03)),
+    RewardTerm("action_rate", -0.1, _action_rate),
+)
+
+# Ours: BeyondMimic's terms and one on the joints, because body positions barely feel the sag of soft servos.
+TRACKING = (
+    *BEYONDMIMIC,
+    RewardTerm("joint_position", 2.0, lambda i: _mean_gaussian(i.errors.joint_position, 0.15)),
+)
+
+PRESETS: dict[str, tuple[RewardTerm, ...]] = {
+    "beyondmimic": BEYONDMIMIC,
+    "humanoid-gpt": HUMANOID_GPT,
+    "tracking": TRACKING,
+}
+
+
+def reward(preset: str, inputs: RewardInputs) -> Float[Array, "*b"]:
+    """Reward of one 20 ms control step (weights are per second, as in the sources)."""
+    total = sum(term.weight * term.value(inputs) for term in PRESETS[preset])
+    return 0.02 * jnp.asarray(total)

@@ -1,0 +1,20 @@
+"""What every test shares: one compilation cache, no window, and the folder of real motion beside the checkout."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports JAX or matplotlib; the Makefile sets the same folder.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """`../shared` with the real motions and reference figures; tests that need it skip where it is absent."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not path.is_dir():
+        pytest.skip(f"{path} is absent")
+    return path

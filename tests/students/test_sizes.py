@@ -1,0 +1,88 @@
+"""Sizes by name, counted three ways: closed form, real tree, and the program's own matrix products."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+from scaling.students import count, decode, model
+from scaling.students.ladder import MATCH, RUNGS, ladder
+
+TOLERANCE = {"transformer": 0.06, "mlp": 0.02}  # XLA also counts softmax, norms, SiLU, biases and masks
+TARGETS = {"0.05M": 5e4, "0.2M": 2e5, "1M": 1e6, "S": 5.7e6, "B": 22.1e6, "L": 80.4e6}
+
+
+def dot_flops(jaxpr):
+    """Two per multiply-add over all dot_generals of a jaxpr."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general":
+            (contract, _), _ = eqn.params["dimension_numbers"]
+            shared = math.prod(eqn.invars[0].aval.shape[axis] for axis in contract)
+            total += 2 * shared * math.prod(eqn.outvars[0].aval.shape)
+        for sub in jaxprs_in_params(eqn.params):
+            total += dot_flops(sub)
+    return total
+
+
+def shapes(config, batch, length):
+    return model.abstract_params(config), jax.ShapeDtypeStruct((batch, length, config.obs_dim), jnp.float32)
+
+
+@pytest.mark.parametrize("family", ["transformer", "mlp"])
+@pytest.mark.parametrize("rung", RUNGS)
+def test_closed_form_is_the_tree(family, rung):
+    config = ladder(family, rung, 200)
+    groups = count.parameters_by_group(model.abstract_params(config))
+    assert groups == count.closed_form(config)
+    assert sum(groups.values()) == count.parameters(config)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_sizes_hold_at_every_observation(rung):
+    tolerance = 0.01 if rung in ("1M", "S", "B", "L") else 0.02
+    for obs_dim in range(140, 261, 3):
+        transformer = count.parameters(ladder("transformer", rung, obs_dim))
+        assert transformer == pytest.approx(TARGETS[rung], rel=tolerance)
+        assert count.parameters(ladder("mlp", rung, obs_dim)) == pytest.approx(transformer, rel=MATCH)
+
+
+@pytest.mark.parametrize("family", ["transformer", "mlp"])
+@pytest.mark.parametrize(("rung", "length"), [("0.05M", 32), ("0.05M", 128), ("1M", 64), ("B", 96)])
+def test_flops_are_the_programs_matrix_products(family, rung, length):
+    config = ladder(family, rung, 200)
+    traced = jax.make_jaxpr(lambda p, x: model.forward(config, p, x))(*shapes(config, 2, length))
+    assert dot_flops(traced.jaxpr) == 2 * length * count.flops_per_token(config, length)
+
+
+@pytest.mark.parametrize("family", ["transformer", "mlp"])
+def test_decode_flops_are_the_models(family):
+    config = ladder(family, "0.2M", 200)
+    params, obs = shapes(config, 1, 3)
+    state = jax.eval_shape(lambda: decode.init_state(config, 3))
+    frame = jax.ShapeDtypeStruct(obs.shape[1:], obs.dtype)
+    traced = jax.make_jaxpr(lambda p, s, x: decode.step(config, p, s, x))(params, state, frame)
+    assert dot_flops(traced.jaxpr) == 3 * count.flops_per_token(config)
+
+
+@pytest.mark.parametrize("family", ["transformer", "mlp"])
+@pytest.mark.parametrize("rung", ["0.05M", "S", "L"])
+def test_flops_against_xla(family, rung):
+    """XLA's count exceeds the matrix products by the element-wise work alone: by less at each size up."""
+    config = ladder(family, rung, 200)
+    lowered = jax.jit(lambda p, x: model.forward(config, p, x)).lower(*shapes(config, 2, 64))
+    ratio = lowered.cost_analysis()["flops"] / (2 * 64 * count.flops_per_token(config, 64))
+    assert 1 <= ratio < 1 + TOLERANCE[family]
+    assert rung != "L" or ratio < 1.005
+
+
+def test_training_costs_three_forwards():
+    config = ladder("mlp", "1M", 200)
+    assert count.training_flops_per_token(config) == 3 * count.flops_per_token(config)
+
+
+def test_an_unknown_parameter_is_refused():
+    with pytest.raises(ValueError, match="gate"):
+        count.parameters_by_group({"gate": {"kernel": jnp.zeros((2, 2))}})
