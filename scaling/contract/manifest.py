@@ -1,4 +1,4 @@
-"""The contract on paper: what a policy was trained to see and to command, written beside it and refused where it differs."""
+"""The contract on paper: what a policy was trained to see and to command, refused by name where it differs."""
 
 import hashlib
 import json
@@ -238,7 +238,9 @@ def _check_figures(name: str, found: Sequence[float], ours: Sequence[float], whe
         raise InputError(f"{where}: {name} has {len(found)} values for {len(ours)} joints; export the policy again")
     for joint, theirs, mine in zip(JOINT_NAMES, found, ours, strict=True):
         if not (isinstance(theirs, int | float) and abs(theirs - mine) <= _TOLERANCE * max(abs(mine), 1.0)):
-            raise InputError(f"{where}: {name} of {joint} is {theirs!r} in the policy and {mine!r} here; train it again")
+            raise InputError(
+                f"{where}: {name} of {joint} is {theirs!r} in the policy and {mine!r} here; train it again"
+            )
 
 
 def _floats(values: Any) -> tuple[float, ...]:

@@ -17,8 +17,10 @@ class Batch(NamedTuple):
 
 
 class Buffer:
-    """Sequences of all rounds, host memory below `limit_mb`. Every sequence draws a priority once and the smallest stay:
-    at any time the buffer is an even sample of all rounds, and the same one however often training was resumed.
+    """Sequences of all rounds, in host memory of at most `limit_mb` for each run.
+
+    Every sequence draws a priority once and the smallest stay: the buffer is at any time an even sample of all rounds,
+    and the same one however often training was resumed.
     """
 
     def __init__(self, limit_mb: float, seed: int = 0) -> None:
@@ -39,7 +41,7 @@ class Buffer:
 
     def add(self, sequences: Sequences | Batch) -> None:
         """Take in one round."""
-        new = Batch(*(np.asarray(x) for x in (sequences.obs, sequences.start, sequences.label)))
+        new = Batch(sequences.obs, sequences.start, sequences.label)
         rng = np.random.default_rng([self._seed, self._rounds])
         priority = np.concatenate([self._priority, rng.random(new.obs.shape[1])])
         size = sum(x[:, 0].nbytes for x in new)

@@ -13,15 +13,15 @@ from scaling.distill.buffer import Batch
 from scaling.errors import InputError
 from scaling.record.files import write_json
 
-_STATE, _DATA, _CARD = "state", "sequences", "group.json"
+_FOLDER, _STATE, _DATA, _CARD = "rounds", "state", "sequences", "group.json"
 
 
 class Rounds:
-    """Checkpoints of one group below `folder`: each round's sequences once, and the state after the latest round."""
+    """Checkpoints of one group below `work`: each round's sequences once, and the state after the latest round."""
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        """Raises InputError where the folder holds checkpoints of a group of another `identity`."""
-        self._folder = folder.absolute()
+    def __init__(self, work: Path, identity: str) -> None:
+        """Raises InputError where there are checkpoints of a group of another `identity`."""
+        folder = self._folder = work.absolute() / _FOLDER
         card = self._folder / _CARD
         if card.exists() and json.loads(card.read_text())["identity"] != identity:
             raise InputError(f"{folder} holds the checkpoints of another group of students; delete it or name another")
@@ -30,7 +30,9 @@ class Rounds:
 
     def done(self) -> int:
         """Rounds that are over."""
-        return max((int(path.name.split("-")[1]) for path in self._folder.glob(f"{_STATE}-[0-9]*") if _whole(path)), default=0)
+        # Orbax writes under a temporary name and renames last: what bears the final one is whole.
+        names = [path.name.removeprefix(f"{_STATE}-") for path in self._folder.glob(f"{_STATE}-*")]
+        return max((int(name) for name in names if name.isdigit()), default=0)
 
     def save(self, rounds: int, sequences: Batch, state: Any) -> None:
         """Keeps a round: its sequences first, so that a state never stands without them."""
@@ -48,14 +50,10 @@ class Rounds:
             held = [checkpointer.restore(self._at(_DATA, number)) for number in range(1, rounds + 1)]
         return [Batch(**jax.tree.map(np.asarray, sequences)) for sequences in held], state
 
-    def clear(self) -> None:
-        """Deletes the checkpoints: the students have been kept elsewhere."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    @staticmethod
+    def delete(work: Path) -> None:
+        """Deletes the checkpoints below `work`."""
+        shutil.rmtree(work / _FOLDER, ignore_errors=True)
 
     def _at(self, kind: str, rounds: int) -> Path:
         return self._folder / f"{kind}-{rounds:04d}"
-
-
-def _whole(path: Path) -> bool:
-    """Orbax writes beside the final name and renames last."""
-    return path.is_dir() and path.name.split("-")[1].isdigit()

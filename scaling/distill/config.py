@@ -8,17 +8,19 @@ from scaling.tracking.env import EnvConfig
 
 @dataclass(frozen=True)
 class DaggerConfig:
-    """Figures of one run. A round collects `slots * envs` sequences of `steps` frames, then trains on all rounds so far.
+    """Figures of one run: a round collects `slots * envs` sequences of `steps` frames and trains on all rounds so far.
 
     `beta[r]` is the share of environments in which the bank acts in round r (its last entry holds for later rounds),
     with Gaussian `expert_noise` on its action; everywhere else the student acts. `updates` and the learning rate's
     warm-up and cosine run over all rounds together. `obs_noise` scales the contract's noise on what the student sees.
+    `own_steps` is how long the students act for `val_loss_own`; `buffer_mb` bounds the group's sequences in memory.
     """
 
     rounds: int = 4
     slots: int = 8
     envs: int = 2
     steps: int = 64
+    own_steps: int = 64
     beta: tuple[float, ...] = (1.0, 0.0)
     expert_noise: float = 0.15
     obs_noise: float = 1.0
@@ -30,12 +32,12 @@ class DaggerConfig:
     weight_decay: float = 1e-3
     max_grad_norm: float = 1.0
     val_every: int = 25
-    buffer_mb: float = 1024.0
+    buffer_mb: float = 2048.0
     threads: int = 2
     env: EnvConfig = field(default_factory=EnvConfig)
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "rounds", "slots", "envs", "steps", "updates", "batch", "val_every", "threads")
+        _at_least(self, 1, "rounds", "slots", "envs", "steps", "own_steps", "updates", "batch", "val_every", "threads")
         _at_least(self, 0.0, "expert_noise", "obs_noise", "weight_decay")
         _within(self, "assist", "warmup")
         if self.updates < self.rounds:

@@ -11,7 +11,7 @@ _LOSSES = ("val_loss", "val_loss_own")
 
 
 def points(config: DaggerConfig) -> list[tuple[int, int, bool]]:
-    """(update, round, last of its round) at which losses are taken: every `val_every` updates of a round, and its end."""
+    """(update, round, last of its round) at which losses are taken, every `val_every` updates and at its end."""
     found = []
     for round_ in range(config.rounds):
         first, last = config.updates_until(round_), config.updates_until(round_ + 1)
@@ -21,7 +21,10 @@ def points(config: DaggerConfig) -> list[tuple[int, int, bool]]:
 
 
 class History:
-    """Per point and run: mean training loss since the last point, validation losses by family; NaN is not measured."""
+    """Per point and run: mean training loss since the last point, validation losses by family; NaN is not measured.
+
+    `lost` are the updates between which a run's loss stopped being finite, `seconds` those spent on the whole group.
+    """
 
     def __init__(self, config: DaggerConfig, runs: int, families: tuple[str, ...]) -> None:
         self.points = points(config)
@@ -31,13 +34,33 @@ class History:
             "train_loss": np.full(shape, np.nan, np.float32),
             "fail_rate": np.full(shape, np.nan, np.float32),
             **{name: np.full((*shape, len(families)), np.nan, np.float32) for name in _LOSSES},
+            "lost": np.full((runs, 2), np.nan, np.float32),
             "seconds": np.zeros(1, np.float64),
         }
+
+    def of_round(self, round_: int) -> list[tuple[int, tuple[int, int, bool]]]:
+        """Number and content of a round's points."""
+        return [(number, point) for number, point in enumerate(self.points) if point[1] == round_]
+
+    def end_of(self, round_: int) -> int:
+        """Number of a round's last point."""
+        return self.of_round(round_)[-1][0]
 
     def put(self, point: int, alive: Bool[np.ndarray, "R"], **values: Float[np.ndarray, "R *f"]) -> None:
         """Values of one point; those of runs that have stopped stay missing."""
         for name, value in values.items():
             self.arrays[name][point][alive] = np.asarray(value)[alive]
+
+    def lose(self, alive: Bool[np.ndarray, "R"], first: int, last: int) -> list[int]:
+        """Runs that stopped since the last call, between updates `first` and `last`."""
+        new = np.flatnonzero(~alive & np.isnan(self.arrays["lost"][:, 0]))
+        self.arrays["lost"][new] = first, last
+        return [int(run) for run in new]
+
+    def status(self, run: int) -> str:
+        """ "finished", or when the run's loss stopped being finite."""
+        first, last = self.arrays["lost"][run]
+        return "finished" if np.isnan(first) else f"diverged between updates {first:.0f} and {last:.0f}"
 
     def curve(self, run: int) -> list[dict[str, Any]]:
         """One entry a point: update, round, losses (None where not measured)."""

@@ -1,20 +1,28 @@
-"""Roll-outs of students and experts through the tracking environment: every run, slot and environment in one scan."""
+"""Roll-outs of students and experts through the tracking environment: every run, slot and environment at once.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+A control step is two compiled programs: acting (which knows the student and the bank) and the world (which knows
+neither). XLA needs ten times as long for the world as for a student, so all students of a study share its program; one
+scan over both would have it compiled again for each.
+"""
+
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, noise_scale, observation_dim
-from scaling.distill.slots import Slots, label
+from scaling.distill.loss import smooth_l1
+from scaling.distill.slots import Seats, label
 from scaling.experts.bank import Bank
 from scaling.students import decode
 from scaling.students.config import StudentConfig
-from scaling.tracking.env import EnvState, Task, TrackingEnv
-from scaling.tracking.reference import ClipStore
+from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
+from scaling.tracking.physics import Physics
 
 STUDENT_OBS = observation_dim(STUDENT_TERMS)
 
@@ -29,116 +37,183 @@ class Frozen(NamedTuple):
 class Noise(NamedTuple):
     """Standard deviation on the bank's action, and the scale of the contract's noise on what a student sees."""
 
-    action: Float[Array, ""]
-    obs: Float[Array, ""]
+    action: float | np.float32
+    obs: float | np.float32
+
+
+class Actors(NamedTuple):
+    """Who may act: the bank, and the students (None: the bank alone)."""
+
+    bank: Bank
+    params: Any = None
+    frozen: Frozen | None = None
+
+
+class Episodes(NamedTuple):
+    """Episodes in flight and what is seen of them now (all terms)."""
+
+    env: EnvState
+    obs: Float[Array, "R S E obs"]
+
+
+class Stage(NamedTuple):
+    """Where it is played: what every slot tracks (its axes R and S before the clips'), and who sits where."""
+
+    task: Task
+    seats: Seats
 
 
 class Sequences(NamedTuple):
     """N = slots x environments sequences of T frames for each run, and how their episodes went.
 
     `obs` is what a student sees (its terms alone, raw units, noise included), `label` the expert's action in the same
-    state, from clean and privileged terms; `start` says that an episode, or the student's memory of it, begins.
+    state, from clean and privileged terms; `start` says that an episode, or the student's memory of it, begins; `loss`
+    is that of the student's own action (of a zero action without a student).
     """
 
-    obs: Float[Array, "R N T obs"]
-    start: Bool[Array, "R N T"]
-    label: Float[Array, "R N T 29"]
-    clip: Int[Array, "R N T"]
-    failed: Bool[Array, "R N T"]
-    joint_error: Float[Array, "R N T"]
+    obs: Float[np.ndarray, "R N T obs"]
+    start: Bool[np.ndarray, "R N T"]
+    label: Float[np.ndarray, "R N T 29"]
+    loss: Float[np.ndarray, "R N T"]
+    clip: Int[np.ndarray, "R N T"]
+    failed: Bool[np.ndarray, "R N T"]
+    joint_error: Float[np.ndarray, "R N T"]
+
+
+class World(NamedTuple):
+    """Jitted `begin(keys [R], task, envs)` -> Episodes of uneven age, and
+    `step(keys [R], time, task, env, action)` -> (Episodes, done, failed, joint error).
+    """
+
+    begin: Callable[..., Episodes]
+    step: Callable[..., tuple[Episodes, Array, Array, Array]]
 
 
 _TASK_AXES = Task(store=None, clips=0, weights=0, assist=None)  # type: ignore[arg-type]
 
 
-def make_begin(env: TrackingEnv, envs: int) -> Callable[..., EnvState]:
-    """Jitted `begin(keys [R], store, slots, assist)`: fresh episodes of uneven age in every slot."""
+# XLA's options for programs that run once, or that wait for the physics whatever is done to them.
+RUN_ONCE = {"xla_backend_optimization_level": 0}
+RUN_LITTLE = {"xla_backend_optimization_level": 1}
 
-    def slot(key: Key[Array, ""], task: Task) -> EnvState:
-        return env.reset(key, task, envs)[0]
 
-    def begin(keys: Key[Array, "R"], store: ClipStore, slots: Slots, assist: Float[Array, ""]) -> EnvState:
-        per_slot = jax.vmap(lambda key: jax.random.split(key, slots.clips.shape[1]))(keys)
-        task = Task(store, slots.clips, slots.weights, assist)
-        return jax.vmap(jax.vmap(slot, in_axes=(0, _TASK_AXES)), in_axes=(0, _TASK_AXES))(per_slot, task)
+def make_world(physics: Physics, config: EnvConfig) -> World:
+    """The world's programs, the same ones for everybody who asks for the same (identical) physics and config."""
+    return _world(cast(Hashable, physics), config)
 
-    return jax.jit(begin)
+
+@lru_cache(maxsize=8)
+def _world(physics: Any, config: EnvConfig) -> World:
+    env = TrackingEnv(physics, config)
+
+    def slot_keys(keys: Key[Array, "R"], task: Task) -> Key[Array, "R S"]:
+        return jax.vmap(lambda key: jax.random.split(key, task.clips.shape[1]))(keys)
+
+    def begin(keys: Key[Array, "R"], task: Task, envs: int) -> Episodes:
+        def slot(key: Key[Array, ""], task: Task) -> tuple[EnvState, Array]:
+            return env.reset(key, task, envs)
+
+        fresh = jax.vmap(jax.vmap(slot, in_axes=(0, _TASK_AXES)), in_axes=(0, _TASK_AXES))
+        return Episodes(*fresh(slot_keys(keys, task), task))
+
+    def step(keys: Key[Array, "R"], time: Array, task: Task, state: EnvState, action: Array) -> Any:
+        now = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, time)
+        every = jax.vmap(jax.vmap(env.step, in_axes=(0, _TASK_AXES, 0, 0)), in_axes=(0, _TASK_AXES, 0, 0))
+        after, out = every(slot_keys(now, task), task, state, action)
+        return Episodes(after, out.obs), out.done, out.failed, out.joint_error
+
+    return World(
+        jax.jit(begin, static_argnums=2, compiler_options=RUN_ONCE), jax.jit(step, compiler_options=RUN_LITTLE)
+    )
+
+
+def make_act(student: StudentConfig | None) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Jitted `remember(runs, rows)` -> empty memories, and
+    `act(keys, time, actors, seats, teacher, noise, obs, first, memory)` -> (action, memory, seen, label, loss).
+    """
+    half_width = jnp.asarray(noise_scale(STUDENT_TERMS), jnp.float32)
+
+    def remember(runs: int, rows: int) -> Any:
+        if student is None:
+            return ()
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (runs, *x.shape)), decode.init_state(student, rows))
+
+    def own(actors: Actors, memory: Any, seen: Array, first: Array) -> tuple[Array, Any]:
+        runs, width, envs, _ = seen.shape
+        if student is None or actors.frozen is None:
+            return jnp.zeros((runs, width, envs, 29)), memory
+
+        def one(params: Any, normaliser: Normaliser, memory: Any, obs: Array, first: Array) -> tuple[Array, Any]:
+            return decode.act(student, params, normaliser, memory, obs, first)
+
+        rows = seen.reshape(runs, width * envs, -1)
+        action, memory = jax.vmap(one)(actors.params, actors.frozen.normaliser, memory, rows, first.reshape(runs, -1))
+        return action.reshape(runs, width, envs, -1), memory
+
+    def act(
+        keys: Key[Array, "R"],
+        time: Array,
+        actors: Actors,
+        seats: Seats,
+        teacher: Bool[Array, "R S E"],
+        noise: Noise,
+        obs: Float[Array, "R S E obs"],
+        first: Bool[Array, "R S E"],
+        memory: Any,
+    ) -> tuple[Array, Any, Array, Array, Array]:
+        # The world folds the same keys with the same time: one more fold keeps the two streams apart.
+        now = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(jax.random.fold_in(key, time), 1)))(keys)
+        target = label(actors.bank, seats, obs)
+        head = obs[..., :STUDENT_OBS]
+        shake = jax.vmap(lambda key: jax.random.uniform(key, head.shape[1:], minval=-1.0, maxval=1.0))(now[:, 0])
+        kick = jax.vmap(lambda key: jax.random.normal(key, target.shape[1:]))(now[:, 1])
+        seen = head + noise.obs * half_width * shake
+        output, memory = own(actors, memory, seen, first)
+        scale = 1.0 if actors.frozen is None else actors.frozen.action_scale[:, None, None]
+        action = jnp.where(teacher[..., None], target + noise.action * kick, output * scale)
+        return action, memory, seen, target, smooth_l1(output, target / scale)
+
+    return jax.jit(remember, static_argnums=(0, 1)), jax.jit(act, compiler_options=RUN_LITTLE)
 
 
 def make_rollout(
-    env: TrackingEnv, student: StudentConfig | None, steps: int
-) -> Callable[..., tuple[EnvState, Sequences]]:
-    """Jitted `rollout(keys [R], store, slots, assist, bank, params, frozen, teacher [R,S,E], noise, state)`.
+    physics: Physics, config: EnvConfig, student: StudentConfig | None
+) -> Callable[..., tuple[Episodes, Sequences]]:
+    """`rollout(keys [R], stage, actors, teacher [R,S,E], noise, episodes, steps)`: `steps` control steps of everybody.
 
-    Where `teacher`, and everywhere without a student, the bank acts with noise. Episodes go on from `state` and are
-    given back; the student's memory starts empty. `params` and `frozen` have a leading axis of runs.
+    Where `teacher` the bank acts, with noise, and the students elsewhere. The episodes go on from those given and are
+    given back; the students' memory starts empty. Parameters and statistics have a leading axis of runs.
     """
-    half_width = jnp.asarray(noise_scale(STUDENT_TERMS), jnp.float32)
-    observe = jax.vmap(jax.vmap(env.observe, in_axes=(0, None)), in_axes=(0, None))
-    step_env = jax.vmap(
-        jax.vmap(env.step, in_axes=(0, _TASK_AXES, 0, 0)),
-        in_axes=(0, _TASK_AXES, 0, 0),
-    )
+    world = make_world(physics, config)
+    remember, act = make_act(student)
 
     def rollout(
         keys: Key[Array, "R"],
-        store: ClipStore,
-        slots: Slots,
-        assist: Float[Array, ""],
-        bank: Bank,
-        params: Any,
-        frozen: Frozen | None,
-        teacher: Bool[Array, "R S E"],
+        stage: Stage,
+        actors: Actors,
+        teacher: Bool[np.ndarray, "R S E"],
         noise: Noise,
-        state: EnvState,
-    ) -> tuple[EnvState, Sequences]:
-        task = Task(store, slots.clips, slots.weights, assist)
+        episodes: Episodes,
+        steps: int,
+    ) -> tuple[Episodes, Sequences]:
         runs, width, envs = teacher.shape
-
-        def draw(keys: Array, shape: tuple[int, ...], normal: bool) -> Array:
-            if normal:
-                return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-            return jax.vmap(lambda key: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))(keys)
-
-        def act(memory: Any, seen: Array, first: Array) -> tuple[Array, Any]:
-            if student is None or frozen is None:
-                return jnp.zeros((runs, width, envs, 29)), memory
-
-            def one(params: Any, normaliser: Normaliser, memory: Any, obs: Array, first: Array) -> tuple[Array, Any]:
-                return decode.act(student, params, normaliser, memory, obs, first)
-
-            action, memory = jax.vmap(one)(
-                params, frozen.normaliser, memory, seen.reshape(runs, width * envs, -1), first.reshape(runs, -1)
+        memory = remember(runs, width * envs)
+        first: Any = np.ones(teacher.shape, bool)
+        frames = []
+        for number in range(steps):
+            time, clip = np.uint32(number), episodes.env.clip
+            action, memory, seen, target, loss = act(
+                keys, time, actors, stage.seats, teacher, noise, episodes.obs, first, memory
             )
-            return (action * frozen.action_scale[:, None]).reshape(runs, width, envs, -1), memory
+            episodes, done, failed, joint_error = world.step(keys, time, stage.task, episodes.env, action)
+            frames.append((seen, first, target, loss, clip, failed, joint_error))
+            first = done
 
-        def body(carry: tuple[EnvState, Array, Array, Any], time: Array) -> tuple[Any, Sequences]:
-            state, obs, first, memory = carry
-            now = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, time)
-            act_keys, obs_keys, env_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(now), 1, 0)
-            target = label(bank, slots, obs)
-            head = obs[..., :STUDENT_OBS]
-            seen = head + noise.obs * half_width * draw(obs_keys, head.shape[1:], normal=False)
-            own, memory = act(memory, seen, first)
-            noisy = target + noise.action * draw(act_keys, target.shape[1:], normal=True)
-            action = jnp.where(teacher[..., None], noisy, own)
-            slot_keys = jax.vmap(lambda key: jax.random.split(key, width))(env_keys)
-            after, step = step_env(slot_keys, task, state, action)
-            frame = Sequences(seen, first, target, state.clip, step.failed, step.joint_error)
-            return (after, step.obs, step.done, memory), frame
+        def by_sequence(*values: Any) -> np.ndarray:
+            return np.stack(
+                [np.asarray(value).reshape(runs, width * envs, *value.shape[3:]) for value in values], axis=2
+            )
 
-        memory = () if student is None else _memory(student, runs, width * envs)
-        carry = (state, observe(state, store), jnp.ones((runs, width, envs), bool), memory)
-        (state, *_), frames = jax.lax.scan(body, carry, jnp.arange(steps))
+        return episodes, Sequences(*(by_sequence(*values) for values in zip(*frames, strict=True)))
 
-        def by_sequence(x: Array) -> Array:
-            return jnp.moveaxis(x.reshape(steps, runs, width * envs, *x.shape[4:]), 0, 2)
-
-        return state, jax.tree.map(by_sequence, frames)
-
-    return jax.jit(rollout)
-
-
-def _memory(student: StudentConfig, runs: int, rows: int) -> Any:
-    """Empty decoding states, stacked over runs."""
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (runs, *x.shape)), decode.init_state(student, rows))
+    return rollout

@@ -19,15 +19,21 @@ class Seat(NamedTuple):
     weights: Float[np.ndarray, "m"]
 
 
-class Slots(NamedTuple):
-    """All slots on the device. `rows[k]` are the flat (run, slot) seats of expert k, padded with seat 0; `back[r, s]`
-    is where seat (r, s) stands in the flattened rows: the bank is read once, however many runs share an expert.
+class Seats(NamedTuple):
+    """Where the bank finds its slots: `rows[k]` are the flat (run, slot) numbers of expert k, padded with 0, and
+    `back[r, s]` is where slot (r, s) stands in the flattened rows. The bank is read once, however many runs share it.
     """
+
+    rows: Int[Array, "K C"]
+    back: Int[Array, "R S"]
+
+
+class Slots(NamedTuple):
+    """All slots on the device: clips with their weights (0 pads), and the experts' seats."""
 
     clips: Int[Array, "R S M"]
     weights: Float[Array, "R S M"]
-    rows: Int[Array, "K C"]
-    back: Int[Array, "R S"]
+    seats: Seats
 
 
 def seat_clusters(
@@ -68,7 +74,7 @@ def seat_segments(clips: Int[np.ndarray, "n"], experts_of: Int[np.ndarray, "n"],
 
 
 def lay_out(runs: Sequence[Sequence[Seat]], count: int, least: tuple[int, int] = (0, 0)) -> Slots:
-    """Slots of `runs` (equally many each) over a bank of `count` experts; `least` pads clips a slot, seats an expert."""
+    """Slots of `runs` (equally many each) over `count` experts; `least` (clips a slot, seats an expert) pads."""
     seats = [seat for run in runs for seat in run]
     width = max(least[0], *(len(seat.clips) for seat in seats))
     clips = np.zeros((len(seats), width), np.int32)
@@ -87,25 +93,24 @@ def lay_out(runs: Sequence[Sequence[Seat]], count: int, least: tuple[int, int] =
     return Slots(
         jnp.asarray(clips.reshape(*shape, width)),
         jnp.asarray(weights.reshape(*shape, width)),
-        jnp.asarray(rows),
-        jnp.asarray(back.reshape(shape)),
+        Seats(jnp.asarray(rows), jnp.asarray(back.reshape(shape))),
     )
 
 
 def alike(first: Sequence[Sequence[Seat]], second: Sequence[Sequence[Seat]], count: int) -> tuple[Slots, Slots]:
     """Both layouts, padded to the same shapes: one compiled program serves the two."""
     one, two = lay_out(first, count), lay_out(second, count)
-    least = (max(one.clips.shape[2], two.clips.shape[2]), max(one.rows.shape[1], two.rows.shape[1]))
+    least = (max(one.clips.shape[2], two.clips.shape[2]), max(one.seats.rows.shape[1], two.seats.rows.shape[1]))
     return lay_out(first, count, least), lay_out(second, count, least)
 
 
-def label(bank: Bank, slots: Slots, obs: Float[Array, "R S E obs"]) -> Float[Array, "R S E 29"]:
+def label(bank: Bank, seats: Seats, obs: Float[Array, "R S E obs"]) -> Float[Array, "R S E 29"]:
     """What each slot's expert would do, by one batched forward over the stacked bank."""
-    count, deep = slots.rows.shape
+    count, deep = seats.rows.shape
     envs, width = obs.shape[2:]
-    seen = obs.reshape(-1, envs, width)[slots.rows].reshape(count, deep * envs, width)
+    seen = obs.reshape(-1, envs, width)[seats.rows].reshape(count, deep * envs, width)
     actions = experts.act(bank, seen)
-    return actions.reshape(count * deep, envs, -1)[slots.back]
+    return actions.reshape(count * deep, envs, -1)[seats.back]
 
 
 def stack_banks(banks: Sequence[Bank]) -> Bank:

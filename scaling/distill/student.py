@@ -59,7 +59,9 @@ def load_student(folder: Path) -> Student:
     try:
         card = json.loads((folder / _CARD).read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: no readable student here ({error}); name a folder that a run was saved to") from None
+        raise InputError(
+            f"{folder}: no readable student here ({error}); name a folder that a run was saved to"
+        ) from None
     if tuple(card["terms"]) != STUDENT_TERMS:
         raise InputError(f"{folder}: its observations are not those of this version; train the student again")
     config = StudentConfig(**card["config"])

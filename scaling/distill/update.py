@@ -12,7 +12,7 @@ from scaling.contract.normaliser import Normaliser
 from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
 from scaling.distill.loss import by_family, smooth_l1
-from scaling.distill.rollout import Frozen
+from scaling.distill.rollout import RUN_ONCE, Frozen
 from scaling.students import model
 from scaling.students.config import StudentConfig
 
@@ -58,7 +58,7 @@ def make_init(student: StudentConfig, optimiser: optax.GradientTransformation) -
         params = jax.vmap(lambda key: model.init(student, key))(keys)
         return TrainState(params, jax.vmap(optimiser.init)(params), jnp.ones(keys.shape, bool))
 
-    return jax.jit(init)
+    return jax.jit(init, compiler_options=RUN_ONCE)
 
 
 def imitation_loss(
@@ -80,12 +80,15 @@ def make_update(
     """Jitted `update(state, frozen, batch)`: one step of every run on its own batch, and the losses before it."""
 
     def one(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
+        obs, start, label = map(jnp.asarray, batch)
+
         def loss_of(params: Any) -> Float[Array, ""]:
-            return jnp.mean(imitation_loss(student, params, frozen.normaliser, frozen.action_scale, *batch))
+            scale = frozen.action_scale
+            return jnp.mean(imitation_loss(student, params, frozen.normaliser, scale, obs, start, label))
 
         loss, grads = jax.value_and_grad(loss_of)(state.params)
         updates, after = optimiser.update(grads, state.optimiser, state.params)
-        healthy = state.alive & jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        healthy = state.alive & jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)

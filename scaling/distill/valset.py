@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS
 from scaling.distill.config import ValConfig
-from scaling.distill.rollout import Noise, make_begin, make_rollout
+from scaling.distill.rollout import Actors, Noise, Stage, make_rollout, make_world
 from scaling.distill.slots import Seat, lay_out
 from scaling.errors import InputError
 from scaling.experts.bank import Bank
 from scaling.motion.corpus import Corpus
 from scaling.record.files import write_json
-from scaling.tracking.env import TrackingEnv
+from scaling.tracking.env import Task
 from scaling.tracking.physics import Physics
 from scaling.tracking.reference import make_store
 
@@ -66,7 +65,7 @@ class ValSet:
 
 
 def make_valset(
-    bank: Bank, labels: Int[np.ndarray, "S"], corpus: Corpus, physics: Physics, config: ValConfig = ValConfig()
+    bank: Bank, labels: Int[np.ndarray, "S"], corpus: Corpus, physics: Physics, config: ValConfig
 ) -> ValSet:
     """Roll out the experts, with noise, on `val` and on `train` segments at once; `labels` are experts of segments.
 
@@ -78,18 +77,16 @@ def make_valset(
             raise InputError(f"the corpus has no {name} segments; give more recordings or change the held-out shares")
     count = len(val) * max(1, config.sequences // len(val))
     store = make_store(corpus.qpos, corpus.start, corpus.length)
-    env = TrackingEnv(physics, config.env)
     seated = (np.resize(val, count), train[np.arange(count) * len(train) // count])
     slots = lay_out([[_alone(index, labels) for index in chosen] for chosen in seated], bank.experts)
     keys = jax.random.split(jax.random.key(config.seed), 4)
-    assist = jnp.asarray(config.assist, jnp.float32)
-    noise = Noise(jnp.asarray(config.expert_noise, jnp.float32), jnp.asarray(0.0, jnp.float32))
-    state = make_begin(env, 1)(keys[:2], store, slots, assist)
-    teacher = jnp.ones((2, count, 1), bool)
-    _, frames = make_rollout(env, None, config.steps)(
-        keys[2:], store, slots, assist, bank, None, None, teacher, noise, state
-    )
-    obs, start, label = (np.asarray(x) for x in (frames.obs, frames.start, frames.label))
+    task = Task(store, slots.clips, slots.weights, np.float32(config.assist))  # type: ignore[arg-type]
+    episodes = make_world(physics, config.env).begin(keys[:2], task, 1)
+    rollout = make_rollout(physics, config.env, None)
+    teacher = np.ones((2, count, 1), bool)
+    noise = Noise(np.float32(config.expert_noise), np.float32(0.0))
+    _, frames = rollout(keys[2:], Stage(task, slots.seats), Actors(bank), teacher, noise, episodes, config.steps)
+    obs, start, label = frames.obs, frames.start, frames.label
     if not (np.isfinite(obs).all() and np.isfinite(label).all()):
         raise InputError("the expert bank gives actions that are not finite; train it again")
     return ValSet(
@@ -98,9 +95,7 @@ def make_valset(
         label=label[0],
         segment=seated[0].astype(np.int32),
         families=tuple(corpus.families[index] for index in seated[0]),
-        normaliser=Normaliser(
-            obs[1].mean(axis=(0, 1), dtype=np.float64).astype(np.float32), _spread(obs[1])
-        ),
+        normaliser=Normaliser(obs[1].mean(axis=(0, 1), dtype=np.float64).astype(np.float32), _spread(obs[1])),
         action_scale=_spread(label[1]),
     )
 
@@ -117,5 +112,3 @@ def _alone(segment: int, labels: Int[np.ndarray, "S"]) -> Seat:
 
 def _spread(values: Float[np.ndarray, "N T d"]) -> Float[np.ndarray, "d"]:
     return np.maximum(values.std(axis=(0, 1), dtype=np.float64), MIN_STD).astype(np.float32)
-
-

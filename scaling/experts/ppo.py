@@ -14,13 +14,18 @@ from jaxtyping import Array, Float, Int, Key
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
+from scaling.experts.warmstart import clone
 from scaling.robot.g1 import NUM_JOINTS
 from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
 
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """Figures of one bank's training; `envs` and `iterations` are per expert."""
+    """Figures of one bank's training; `envs` and `iterations` are per expert.
+
+    `warm_start` is the gain of the joint-error feedback cloned into the actor before PPO (0: none, the first
+    policy is open-loop playback).
+    """
 
     envs: int = 256
     unroll: int = 16
@@ -30,6 +35,7 @@ class PPOConfig:
     hidden: tuple[int, ...] = (256, 128)
     value_hidden: tuple[int, ...] = (256, 128)
     learning_rate: float = 3e-4
+    value_learning_rate: float = 1e-3
     kl_target: float = 0.01
     gamma: float = 0.97
     gae_lambda: float = 0.95
@@ -38,6 +44,7 @@ class PPOConfig:
     max_grad_norm: float = 1.0
     noise_std: float = 0.2
     assist: float = 0.0
+    warm_start: float = 2.0
     env: EnvConfig = field(default_factory=EnvConfig)
 
     def __post_init__(self) -> None:
@@ -59,7 +66,7 @@ class TrainState(NamedTuple):
     """One expert in training (stacked along a leading axis for a bank)."""
 
     params: losses.PPONetworkParams
-    optimiser: optax.OptState
+    optimiser: losses.PPONetworkParams
     normaliser: running_statistics.RunningStatisticsState
     learning_rate: Float[Array, ""]
     env: EnvState
@@ -121,11 +128,27 @@ class Trainer:
         params = losses.PPONetworkParams(
             policy=self.networks.policy_network.init(policy_key), value=self.networks.value_network.init(value_key)
         )
+        normaliser = running_statistics.init_state(
+            specs.Array((observation_dim(EXPERT_TERMS),), jnp.dtype("float32"))
+        )
+        if self.config.warm_start > 0:
+            clone_key, env_key = jax.random.split(env_key)
+            statistics = (normaliser, lambda state, seen: running_statistics.update(state, seen, std_min_value=_MIN_STD))
+            policy, normaliser = clone(
+                clone_key,
+                self.env,
+                task,
+                self.config.envs,
+                self.config.warm_start,
+                params.policy,
+                statistics,
+                lambda state, policy, obs: self.networks.policy_network.apply(state, policy, obs)[0],
+            )
+            params = losses.PPONetworkParams(policy=policy, value=params.value)
         env, obs = self.env.reset(env_key, task, self.config.envs)
-        normaliser = running_statistics.init_state(specs.Array((obs.shape[-1],), jnp.dtype("float32")))
         return TrainState(
             params=params,
-            optimiser=self.optimiser.init(params),
+            optimiser=losses.PPONetworkParams(self.optimiser.init(params.policy), self.optimiser.init(params.value)),
             normaliser=normaliser,
             learning_rate=jnp.asarray(self.config.learning_rate),
             env=env,
@@ -139,8 +162,9 @@ class Trainer:
         """Collect `unroll` steps in every environment, then `epochs` passes of clipped policy updates."""
         key, collect_key, update_key = jax.random.split(state.key, 3)
         env, obs, data, info = self._collect(collect_key, state, task)
+        # The update sees the statistics that the behaviour saw: a moved normaliser would read as KL.
+        params, optimiser, rate, losses_ = self._update(update_key, state, state.normaliser, data)
         normaliser = running_statistics.update(state.normaliser, data.observation, std_min_value=_MIN_STD)
-        params, optimiser, rate, losses_ = self._update(update_key, state, normaliser, data)
         healthy = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((params, normaliser.mean))]))
 
         def keep(new: Any, old: Any) -> Any:
@@ -212,11 +236,16 @@ class Trainer:
                 discounting=config.gamma,
                 gae_lambda=config.gae_lambda,
                 clipping_epsilon=config.clip,
-                reward_scaling=10.0,
                 vf_coefficient=0.5,
             )
-            updates, optimiser = self.optimiser.update(grads, optimiser, params)
-            params = optax.apply_updates(params, jax.tree.map(lambda u: -rate * u, updates))
+            # Actor and critic are clipped and stepped apart: the KL rule holds back the actor alone.
+            policy_step, policy_optimiser = self.optimiser.update(grads.policy, optimiser.policy)
+            value_step, value_optimiser = self.optimiser.update(grads.value, optimiser.value)
+            optimiser = losses.PPONetworkParams(policy_optimiser, value_optimiser)
+            params = losses.PPONetworkParams(
+                jax.tree.map(lambda p, u: p - rate * u, params.policy, policy_step),
+                jax.tree.map(lambda p, u: p - config.value_learning_rate * u, params.value, value_step),
+            )
             kl = aux["kl_mean"]
             rate = jnp.where(kl > 2.0 * config.kl_target, rate / 1.5, rate)
             rate = jnp.where(kl < 0.5 * config.kl_target, rate * 1.1, rate)

@@ -132,12 +132,12 @@ def _program(config: StudentConfig, weights: Weights, batch: Any) -> jax_export.
     obs = jax.ShapeDtypeStruct((batch, config.obs_dim), jnp.float32)
     first = jax.ShapeDtypeStruct((batch,), jnp.bool_)
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in weights.items()}
-    # A GPU would otherwise multiply float32 in TF32 and miss the parity by two orders of magnitude.
+    # A GPU may otherwise multiply float32 in TF32, whose ten bits are far outside the parity.
     with jax.default_matmul_precision("highest"):
         return jax_export.export(jax.jit(make_step(config)), platforms=PLATFORMS)(shapes, obs, first, *state)
 
 
-def _named(weights: Weights, prefix: str) -> dict[str, np.ndarray]:
+def _named(weights: Weights, prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): np.asarray(leaf) for name, leaf in weights.items() if name.startswith(prefix)}
 
 
@@ -174,4 +174,4 @@ def _check_student(config: StudentConfig, params: Any, normaliser: Normaliser, a
             raise InputError(f"{name} of shape {value.shape} must be {length} finite values, positive where a scale")
     for name, leaf in flatten_params(params).items():
         if not np.isfinite(leaf).all():
-            raise InputError(f"parameter {name} holds values that are not finite: choose a checkpoint before it diverged")
+            raise InputError(f"parameter {name} is not finite everywhere: choose a checkpoint before it diverged")

@@ -33,7 +33,7 @@ class LoadedPolicy:
     def __init__(self, folder: Path, manifest: Manifest, backend: Backend, name: str, batch: int) -> None:
         self.folder, self.manifest, self.backend, self.batch = folder, manifest, name, batch
         self._run = backend
-        self._obs_dim = sum(term.dim for term in manifest.terms)
+        self.obs_dim = sum(term.dim for term in manifest.terms)
         self._fresh = True
 
     def reset(self) -> None:
@@ -49,10 +49,10 @@ class LoadedPolicy:
         Raises ValueError for an observation of another length, which a broadcast would otherwise hide.
         """
         obs = np.asarray(obs, np.float32)
-        if obs.shape not in ((self.batch, self._obs_dim), (self._obs_dim,)) or (obs.ndim == 1 and self.batch != 1):
-            raise ValueError(f"observation of shape {obs.shape}: the policy reads {(self.batch, self._obs_dim)}")
+        if obs.shape not in ((self.batch, self.obs_dim), (self.obs_dim,)) or (obs.ndim == 1 and self.batch != 1):
+            raise ValueError(f"observation of shape {obs.shape}: the policy reads {(self.batch, self.obs_dim)}")
         flags = np.broadcast_to(np.asarray(first, bool), (self.batch,)) | self._fresh
-        action = self._run.step(obs.reshape(self.batch, self._obs_dim), flags)
+        action = self._run.step(obs.reshape(self.batch, self.obs_dim), flags)
         self._fresh = False
         return action.reshape(*obs.shape[:-1], -1)
 
@@ -84,8 +84,10 @@ def load_policy(folder: Path | str, *, batch: int = 1, backend: str = "auto") ->
 
         program = OnnxBackend(folder / ONNX_PROGRAM, manifest, batch)
     policy = LoadedPolicy(folder, manifest, program, backend, batch)
-    # The first call compiles; on a robot that must not happen under the first deadline.
-    policy.act(np.zeros((batch, policy._obs_dim), np.float32))
+    # The first call compiles, and the first with a state of the program's own making once more; on a robot neither may
+    # happen under a deadline.
+    for _ in range(3):
+        policy.act(np.zeros((batch, policy.obs_dim), np.float32))
     policy.reset()
     return policy
 

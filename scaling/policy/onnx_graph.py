@@ -164,6 +164,7 @@ def _transformer(graph: Graph, config: StudentConfig, obs: str) -> tuple[str, di
         up = graph.silu(graph.dense(graph.norm(x, f"{name}/feed_forward_norm"), f"{name}/feed_forward/up", False))
         x = graph.op("Add", x, graph.dense(up, f"{name}/feed_forward/down", False))
     cache = (TensorProto.FLOAT, ["batch", heads, context, size])
-    state: dict[str, tuple[int, list]] = {f"{kind}.{n}": cache for kind in ("keys", "values") for n in range(config.depth)}
+    layers = range(config.depth)
+    state: dict[str, tuple[int, list]] = {f"{kind}.{n}": cache for kind in ("keys", "values") for n in layers}
     state |= {"position": (TensorProto.INT32, []), "filled": (TensorProto.INT32, ["batch"])}
     return graph.norm(x, "final_norm"), state

@@ -58,9 +58,7 @@ def make_step(config: StudentConfig) -> Callable[..., tuple[Array, ...]]:
     """
     structure = jax.tree.structure(jax.eval_shape(lambda: decode.init_state(config, 1)))
 
-    def step(
-        weights: Weights, obs: Float[Array, "B obs"], first: Bool[Array, "B"], *state: Array
-    ) -> tuple[Array, ...]:
+    def step(weights: Weights, obs: Float[Array, "B obs"], first: Bool[Array, "B"], *state: Array) -> tuple[Array, ...]:
         params, normaliser, scale = _split(weights)
         action, after = decode.act(config, params, normaliser, jax.tree.unflatten(structure, state), obs, first)
         return (action * scale, *jax.tree.leaves(after))

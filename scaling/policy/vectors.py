@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 VECTORS = "vectors.npz"
 EXTREME = 1e4
@@ -30,7 +30,7 @@ def make_cases(mean: Float[np.ndarray, "obs"], std: Float[np.ndarray, "obs"], se
     first[0] = True
     reset = first.copy()
     reset[RESET_AT] = True
-    observations: dict[str, tuple[Any, Bool[np.ndarray, "T"]]] = {
+    observations: dict[str, tuple[Any, Any]] = {
         "random": (mean + std * rng.normal(size=shape), reset),
         "zero": (np.zeros(shape), first),
         "extreme": (extreme, first),
@@ -51,7 +51,8 @@ def act(weights: dict[str, Any], forward: Callable[..., Any], case: dict[str, np
 
 def save_vectors(path: Path, vectors: Vectors) -> None:
     """One npz with `case/array` entries."""
-    np.savez(path, **{f"{name}/{key}": value for name, case in vectors.items() for key, value in case.items()})
+    arrays: dict[str, Any] = {f"{name}/{key}": value for name, case in vectors.items() for key, value in case.items()}
+    np.savez(path, **arrays)
 
 
 def load_vectors(path: Path) -> Vectors:

@@ -53,6 +53,7 @@ def build_spec(options: PhysicsOptions = STANDARD) -> mujoco.MjSpec:
     """The editable model: a floor, the robot on a free joint, one position servo a joint (ctrl in rad)."""
     spec = mujoco.MjSpec()
     spec.modelname = "unitree_g1_29dof"
+    spec.compiler.degree = False
     spec.option.timestep = options.timestep
     spec.option.iterations = options.iterations
     spec.option.ls_iterations = options.ls_iterations

@@ -1,0 +1,81 @@
+"""Time for the control loop: real or virtual, and a rate that never drifts."""
+
+import math
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since the clock was made."""
+
+    def now(self) -> float:
+        """Present time (s)."""
+        ...
+
+    def sleep_until(self, instant: float) -> None:
+        """Return at `instant` (s), at once where it has passed."""
+        ...
+
+
+class WallClock:
+    """The real time, by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def now(self) -> float:
+        """Present time (s)."""
+        return time.monotonic() - self._start
+
+    def sleep_until(self, instant: float) -> None:
+        """Sleep for what is left of the time to `instant`."""
+        left = instant - self.now()
+        if left > 0:
+            time.sleep(left)
+
+
+class VirtualClock:
+    """Time that passes only while somebody sleeps: as fast as the machine can."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        """Present time (s)."""
+        return self._now
+
+    def sleep_until(self, instant: float) -> None:
+        """Jump to `instant`."""
+        self._now = max(self._now, instant)
+
+
+class FixedRate:
+    """Ticks on the grid start + n * period, whatever the work between them costs.
+
+    A tick whose instant has passed before its wait began is an overrun: it runs late at once, and grid points that
+    have gone by altogether are skipped, so that the phase of the motion stays that of the clock.
+    """
+
+    def __init__(self, clock: Clock, period: float) -> None:
+        self._clock, self.period, self._start = clock, period, clock.now()
+        self.tick = 0
+        self.overruns = 0
+        self.skipped = 0
+        self.lateness: list[float] = []
+        """Seconds from each tick's instant to its start."""
+
+    def wait(self) -> int:
+        """Return at the next tick, with its number."""
+        late = self._clock.now() - self._instant(self.tick + 1)
+        if late > 0:
+            self.overruns += 1
+            gone = math.floor(late / self.period)
+            self.skipped += gone
+            self.tick += gone
+        self.tick += 1
+        self._clock.sleep_until(self._instant(self.tick))
+        self.lateness.append(self._clock.now() - self._instant(self.tick))
+        return self.tick
+
+    def _instant(self, tick: int) -> float:
+        return self._start + tick * self.period

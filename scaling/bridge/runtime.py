@@ -1,0 +1,216 @@
+"""The control loop of a policy on a robot: one class for the simulated twin and the real one."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from scaling.bridge.clock import Clock, FixedRate
+from scaling.bridge.reference import ClipReference
+from scaling.bridge.safety import Limits, SafetyMachine, State, start_fault, state_fault
+from scaling.bridge.transport import MotorCommand, RobotState, Transport, damping_command, position_command
+from scaling.contract.action import decode_action
+from scaling.contract.observation import STUDENT_TERMS, Inputs, Sensors, observe
+from scaling.robot.model import CONTROL_DT
+from scaling.robot.rotations import quat_conj, quat_mul, yaw_quat
+
+
+class Actor(Protocol):
+    """What the runtime needs of a policy: `policy.load.LoadedPolicy` is one."""
+
+    def reset(self) -> None:
+        """Forget the episode."""
+        ...
+
+    def act(self, obs: Float[np.ndarray, "obs"], first: bool) -> Float[np.ndarray, "29"]:
+        """Contract action for one raw observation."""
+        ...
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Durations (s) of each phase; `damping` is how long the last state is sent before the wire is let go."""
+
+    first_state: float = 1.0
+    ramp: float = 2.0
+    standby: float = 1.0
+    hold: float = 0.5
+    damping: float = 2.0
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        for name in ("first_state", "ramp", "standby", "hold", "damping"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)} s; it must not be negative")
+
+
+class Runtime:
+    """Runs a clip to its end, or to the first fault, and ends in damping on every path.
+
+    `may_leave(state)` is the person (or the simulation's stand-in) who allows each step towards tracking.
+    `on_change(state)` and `on_frame(frame, state)` let a recorder or a simulator watch; both are inside the deadline.
+    """
+
+    def __init__(
+        self,
+        policy: Actor,
+        clip: ClipReference,
+        transport: Transport,
+        clock: Clock,
+        config: RuntimeConfig = RuntimeConfig(),
+        may_leave: Callable[[State], bool] = lambda state: False,
+        on_change: Callable[[State], None] = lambda state: None,
+        on_frame: Callable[[int, RobotState], None] = lambda frame, state: None,
+    ) -> None:
+        self.policy, self.clip, self.transport, self.clock, self.config = policy, clip, transport, clock, config
+        self.machine = SafetyMachine()
+        self.rate = FixedRate(clock, CONTROL_DT)
+        self.latency: list[float] = []
+        """Seconds from a reading in hand to its command handed over, per tick of tracking."""
+        self.frame = -1
+        self._may_leave, self._on_change, self._on_frame = may_leave, on_change, on_frame
+        self._entered = clock.now()
+        self._from = clip.start_pose[7:]
+        self._track_tick = 0
+        self._heading = np.array([1.0, 0.0, 0.0, 0.0])
+        self._last_action = np.zeros(29)
+
+    def run(self) -> dict[str, Any]:
+        """Drive until it ends, then damp; returns the report (see `report`)."""
+        self.policy.reset()
+        try:
+            while not self.machine.ended:
+                self._tick(self.rate.wait())
+        except KeyboardInterrupt:
+            self.machine.stop(self.clock.now(), "stopped by the operator")
+        except Exception as error:  # whatever broke, the motors must not keep their last command
+            self.machine.fault(self.clock.now(), f"{type(error).__name__} in the control loop: {error}")
+        finally:
+            self._damp()
+        return self.report()
+
+    def report(self) -> dict[str, Any]:
+        """`{state, ticks, overruns, skipped, latency_ms, jitter_ms, faults, ended, transitions, frames}`."""
+        return {
+            "state": str(self.machine.state),
+            "ticks": len(self.latency),
+            "overruns": self.rate.overruns,
+            "skipped": self.rate.skipped,
+            "latency_ms": _spread(self.latency),
+            "jitter_ms": _spread(self.rate.lateness),
+            "faults": list(self.machine.faults),
+            "ended": self.machine.transitions[-1].reason if self.machine.transitions else None,
+            "transitions": [
+                {"time_s": round(t.time, 4), "from": str(t.before), "to": str(t.after), "reason": t.reason}
+                for t in self.machine.transitions
+            ],
+            "frames": self.clip.frames,
+        }
+
+    def _tick(self, tick: int) -> None:
+        state = self.transport.read()
+        began = time.perf_counter()
+        now = self.clock.now()
+        if state is None and now - self._entered <= self.config.first_state:
+            self.transport.write(damping_command())
+            return
+        tracking = self.machine.state is State.TRACK
+        self.frame = tick - self._track_tick if tracking else -1
+        wanted = self.clip.at(max(self.frame, 0)).qpos[3:7]
+        problem = state_fault(state, now, wanted, self.config.limits)
+        if problem is not None or state is None:
+            self._fail(problem or "the robot has sent no state")
+            return
+        if not tracking:
+            approach = self._approach(tick, now, state)
+            if approach is not None:
+                self.transport.write(approach)
+                return
+        if self.frame > self.clip.frames - 1 + round(self.config.hold / CONTROL_DT):
+            self.machine.stop(now, "the clip has ended")
+            self._changed()
+            return
+        command = self._track(state)
+        if command is not None:
+            self.transport.write(command)
+            self.latency.append(time.perf_counter() - began)
+
+    def _approach(self, tick: int, now: float, state: RobotState) -> MotorCommand | None:
+        """The command on the way from damping to tracking, taking each step when its time and the person allow.
+
+        None once tracking has begun: this tick is the clip's first frame.
+        """
+        phase, since = self.machine.state, now - self._entered
+        start = self.clip.start_pose[7:]
+        if phase is State.DAMPING:
+            if self._may_leave(phase):
+                self._from = state.joint_pos.copy()
+                self.machine.advance(now, "started")
+                self._changed()
+            return damping_command()
+        if phase is State.RAMP:
+            share = 1.0 if self.config.ramp == 0 else min(since / self.config.ramp, 1.0)
+            if share >= 1.0:
+                self.machine.advance(now, "the ramp is over")
+                self._changed()
+            return position_command(self._from + share * (start - self._from))
+        if since >= self.config.standby and self._may_leave(phase):
+            problem = start_fault(state, start, self.config.limits)
+            if problem is not None:
+                self._fail(problem)
+                return damping_command()
+            self.machine.advance(now, "tracking was allowed")
+            # Nothing tells the robot where north is: its heading now is the clip's at its first frame.
+            self._heading = quat_mul(yaw_quat(self.clip.start_pose[3:7]), quat_conj(yaw_quat(state.quat)))
+            self._track_tick, self.frame = tick, 0
+            self._changed()
+            return None
+        return position_command(start)
+
+    def _track(self, state: RobotState) -> MotorCommand | None:
+        """The policy's command for this frame; None after a fault, which has damped already."""
+        reference = self.clip.at(self.frame)
+        sensors = Sensors(quat_mul(self._heading, state.quat), state.gyro, state.joint_pos, state.joint_vel)
+        obs = observe(STUDENT_TERMS, Inputs(sensors, reference, self._last_action)).astype(np.float32)
+        if not np.isfinite(obs).all():
+            self._fail("the observation is not finite")
+            return None
+        action = np.asarray(self.policy.act(obs, not self.latency), np.float64)
+        if action.shape != (29,) or not np.isfinite(action).all():
+            self._fail("the policy's action is not finite" if action.shape == (29,) else "no 29 actions came")
+            return None
+        self._on_frame(self.frame, state)
+        self._last_action = action
+        return position_command(decode_action(action, reference.qpos, reference.qvel))
+
+    def _fail(self, reason: str) -> None:
+        self.transport.write(damping_command())
+        self.machine.fault(self.clock.now(), reason)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._entered = self.clock.now()
+        self._on_change(self.machine.state)
+
+    def _damp(self) -> None:
+        """Damping on every exit path, for long enough that a robot sinks to the floor."""
+        until = self.clock.now() + self.config.damping
+        while True:
+            try:
+                self.transport.write(damping_command())
+            except Exception as error:  # the wire itself is gone: nothing more can be sent
+                self.machine.faults.append(f"{type(error).__name__} while damping: {error}")
+                return
+            if self.clock.now() >= until:
+                return
+            self.rate.wait()
+
+
+def _spread(seconds: list[float]) -> dict[str, float | None]:
+    """Median and 99th percentile in ms, None where there is nothing to measure."""
+    if not seconds:
+        return {"median": None, "p99": None}
+    return {"median": 1e3 * float(np.median(seconds)), "p99": 1e3 * float(np.percentile(seconds, 99))}

@@ -1,0 +1,1 @@
+"""A learned, differentiable model of the robot's motion: state, network, integration, training and error card."""

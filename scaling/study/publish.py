@@ -1,0 +1,189 @@
+"""What people take away: the exported policy, its rendering on a clip, and the report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.distill.student import Student, policy, policy_params
+from scaling.errors import InputError
+from scaling.laws import card_markdown
+from scaling.motion.corpus import Corpus
+from scaling.policy.check import check_policy
+from scaling.policy.export import export_policy
+from scaling.robot.model import CONVERGED
+from scaling.study.config import StudyConfig
+from scaling.study.results import DATA_AXES, LawResult, law_figure
+from scaling.study.stages import Clusters, Teaching, store_of
+from scaling.tracking.evaluate import Starts, make_player, scores
+from scaling.tracking.physics import CPhysics
+from scaling.view import sections
+from scaling.view.render import view_rollout
+from scaling.view.report import write_report
+from scaling.view.rollout import Rollout
+
+SHOWN_COLUMNS = (
+    "run",
+    "params",
+    "arm",
+    "clusters",
+    "seed",
+    "unique_frames",
+    "hours",
+    "val_loss",
+    "val_loss_own",
+    "success_sonic",
+    "survival_s",
+    "survival_s_assist0",
+    "mpjpe_l_mm",
+)
+
+
+def export_best(student: Student, row: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Exports and checks in a fresh process; the check's report with the folder under `policy`.
+
+    Raises InputError where the exported program does not repeat the student.
+    """
+    folder = export_policy(student.config, student.params, student.normaliser, student.action_scale, row, out)
+    report = check_policy(folder)
+    if not report["ok"]:
+        raise InputError(f"{folder}: the exported policy does not repeat the student: {'; '.join(report['failures'])}")
+    return {"policy": folder, **report}
+
+
+def roll_out(student: Student, corpus: Corpus, segment: int, assist: float, protocol: str, seconds: float) -> Rollout:
+    """One clip from its first frame in converged C MuJoCo."""
+    store = store_of(corpus)
+    steps = min(round(seconds * 50), int(corpus.length[segment]) - 1)
+    starts = Starts(jnp.array([segment]), jnp.zeros(1, jnp.int32), jnp.array([steps]))
+    play = make_player(CPhysics(CONVERGED), policy(student.config), protocol)
+    trace = play(policy_params(student), store, starts, jnp.asarray(assist, jnp.float32), steps)
+    result = scores(trace)
+    failed = np.flatnonzero(np.asarray(trace.failed[:, 0]))
+    return Rollout(
+        qpos=np.asarray(trace.qpos[:, 0]),
+        reference=corpus.segment(segment)[1 : steps + 1],
+        rate_hz=50.0,
+        title=f"{corpus.names[segment]} by {student.config.family}",
+        assist=assist,
+        failed_at=int(failed[0]) if len(failed) else None,
+        metrics={"survival_s": float(result.seconds[0]), "mpjpe_l_mm": float(result.mpjpe_l_mm[0])},
+    )
+
+
+def render_best(student: Student, corpus: Corpus, config: StudyConfig, out: Path) -> list[tuple[dict[str, Any], str]]:
+    """The student on the first held-out `val` clip, at the study's assist and at 0: (view, caption)."""
+    segment = int(corpus.indices("val")[0])
+    views = []
+    for assist in dict.fromkeys((config.assist, 0.0)):
+        rollout = roll_out(student, corpus, segment, assist, config.closed_loop.protocol, 6.0)
+        folder = out / f"assist{assist:g}"
+        view = view_rollout(rollout, folder)
+        rollout.save(folder / "rollout.npz")
+        views.append((view, rollout.caption()))
+    return views
+
+
+def competence_section(teachings: Sequence[Teaching]) -> list[sections.Competence]:
+    """Experts beside open-loop playback, by bank."""
+    parts = []
+    for teaching in teachings:
+        card = teaching.card()
+        comparisons = [
+            sections.Comparison(
+                cluster=f"cluster {row['cluster']}",
+                assist=row["assist"],
+                quantity=quantity,
+                unit=unit,
+                expert=_estimate(row[f"expert_{column}"]),
+                open_loop=_estimate(row[f"open_loop_{column}"]),
+                better=better,  # type: ignore[arg-type]
+            )
+            for row in card.competence
+            for quantity, column, unit, better in (
+                ("survival", "seconds", "s", "higher"),
+                ("joint error", "mpjpe_rad", "rad", "lower"),
+            )
+        ]
+        beaten = [row for row in card.competence if row["assist"] == card.assist and row["beats_open_loop"]]
+        note = (
+            f"{card.trainer.upper()} on {card.physics}, {card.env_steps:,} environment steps, trained at assist "
+            f"{card.assist:g} from a clone of stiffer servos (warm start {card.config['warm_start']:g}). "
+            f"{len(beaten)} of {card.clusters} experts beat open-loop playback at that assist (1.3x its survival, or "
+            "equal survival with 10 % less joint error, intervals apart). Scored in converged C MuJoCo over "
+            f"{card.competence[0]['starts']} random starts; 95 % intervals."
+        )
+        parts.append(sections.Competence(f"Experts, K = {card.clusters}", comparisons, note))
+    return parts
+
+
+def _estimate(triple: Sequence[float]) -> sections.Estimate:
+    value, low, high = (float(x) if np.isfinite(x) else None for x in triple)
+    return sections.Estimate(value, low, high)
+
+
+def publish_report(
+    path: Path,
+    config: StudyConfig,
+    corpus: Corpus,
+    clusters: Mapping[int, Clusters],
+    teachings: Sequence[Teaching],
+    rows: Sequence[dict[str, Any]],
+    result: LawResult,
+    best: Mapping[str, Any],
+    check: Mapping[str, Any],
+    views: Sequence[tuple[dict[str, Any], str]],
+    seconds: Mapping[str, float],
+    cached: Sequence[str],
+    command: str,
+) -> Path:
+    """The self-contained HTML page."""
+    minutes = {split: corpus.hours(corpus.indices(split)) * 60 for split in ("train", "val", "test")}
+    source = config.motions.path or f"generated motion (seed {config.motions.seed})"
+    parts: list[Any] = [
+        sections.Headline(
+            sentences=[
+                f"{len(rows)} students distilled from banks of {' and '.join(map(str, config.clusters))} experts on "
+                f"{source}: {minutes['train']:.1f} min to train on, {minutes['val']:.1f} min of validation."
+            ],
+            verdict=" ".join(result.sentences[:1]),
+            validated=(result.validated if result.supported else None),
+            facts={
+                "assist (in brackets: at 0)": f"{config.assist:g}",
+                "best student": best["run"],
+                "its survival": f"{best['survival_s']:.2f} s ({best.get('survival_s_assist0', best['survival_s']):.2f} s)",
+                "export difference": f"{check['max_abs_difference']:.1e}",
+            },
+        ),
+        sections.Figures(
+            "Scaling curves",
+            [sections.Figure(law_figure(rows, result, config), "Validation loss of each run; hollow points are held out.")],
+            note="\n".join(f"- {sentence}" for sentence in result.sentences),
+        ),
+        sections.Table("Runs", list(rows), [c for c in SHOWN_COLUMNS if any(c in row for row in rows)]),
+        *competence_section(teachings),
+        sections.Renderings("The exported student on a held-out clip", list(views)),
+    ]
+    parts += [
+        sections.FitCard(f"Fit card: {' '.join(map(str, group))}", card_markdown(law))
+        for (axis, group), law in result.laws.items()
+        if axis == DATA_AXES[0]
+    ]
+    parts += [
+        sections.Table(
+            "Clusters",
+            [
+                {"K": k, "sizes": ", ".join(map(str, c.report["sizes"])), "balance": c.report["balance"], "ARI": c.report["stability_ari"]}
+                for k, c in clusters.items()
+            ],
+        ),
+        sections.Stages(dict(seconds), list(cached)),
+        sections.Configuration(
+            asdict(config), {f"bank K={t.k}": t.bank.hash for t in teachings} | {"corpus": corpus.content_hash}
+        ),
+        sections.Reproduce([command]),
+    ]
+    return write_report(path, title=f"Scaling study: {config.name}", sections=parts)

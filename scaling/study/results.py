@@ -1,0 +1,142 @@
+"""From finished runs to the product: the table of rows, the laws fitted on it, and the choice of the best student."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.distill.student import Student
+from scaling.laws import Law, figures, fit_groups
+from scaling.record.files import write_json
+from scaling.record.hashing import content_hash
+from scaling.record.table import write_table
+from scaling.study.config import StudyConfig
+from scaling.study.stages import Run, Teaching
+
+DATA_AXES = ("unique_frames", "hours")
+GROUP = ("student", "size")
+
+
+def rows_of_group(
+    config: StudyConfig,
+    family: str,
+    size: str,
+    runs: Sequence[Run],
+    students: Sequence[Student],
+    played: Sequence[dict[str, Any]],
+    teachings: Sequence[Teaching],
+) -> list[dict[str, Any]]:
+    """One row per run of a group: identity, data, training, losses, closed loop."""
+    banks = {teaching.k: teaching for teaching in teachings}
+    trainers = {k: teaching.card().trainer for k, teaching in banks.items()}
+    rows = []
+    for run, student, closed in zip(runs, students, played, strict=True):
+        identity = {
+            "student": family,
+            "size": size,
+            "arm": run.arm,
+            "clusters": run.k,
+            "seed": run.seed,
+        }
+        key = {"identity": identity, "student": student.config, "dagger": config.dagger, "bank": banks[run.k].bank.hash}
+        rows.append(
+            {
+                "run": f"{family}-{size}-{run.spec.name}",
+                "study": config.name,
+                **identity,
+                **student.columns,
+                **closed,
+                "assist": config.assist,
+                "protocol": config.closed_loop.protocol,
+                "bank": banks[run.k].bank.hash,
+                "bank_mode": "fixed",
+                "trainer": trainers[run.k],
+                "config_hash": content_hash(key),
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class LawResult:
+    """Laws by (data axis, (student, size)), why some groups have none, and the sentence that the data supports."""
+
+    laws: dict[tuple[str, tuple], Law]
+    refused: dict[tuple[str, tuple], str]
+    sentences: list[str]
+    supported: bool
+    validated: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """What `law.json` holds: every law under "axis|student|size", the refusals and the sentences."""
+        return {
+            "sentences": self.sentences,
+            "supported": self.supported,
+            "validated": self.validated,
+            "laws": {_name(key): law.to_json() for key, law in self.laws.items()},
+            "refused": {_name(key): reason for key, reason in self.refused.items()},
+        }
+
+
+def _name(key: tuple[str, tuple]) -> str:
+    return "|".join([key[0], *(str(part) for part in key[1])])
+
+
+def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
+    """Validation loss against frames and hours for each student, on the arms of the first bank; largest arm held out."""
+    arms = [row for row in rows if row["clusters"] == config.clusters[0] and row["status"] == "done"]
+    laws: dict[tuple[str, tuple], Law] = {}
+    refused: dict[tuple[str, tuple], str] = {}
+    if not arms:
+        return LawResult({}, {}, ["No run finished: there is nothing to fit."], False, False)
+    columns = {name: [row[name] for row in arms] for name in ("run", "val_loss", *GROUP, *DATA_AXES)}
+    for axis in DATA_AXES:
+        found, failed = fit_groups(
+            columns, by=GROUP, loss="val_loss", data=axis, run="run", resamples=config.resamples, seed=config.seed
+        )
+        laws |= {(axis, group): law for group, law in found.items()}
+        refused |= {(axis, group): reason for group, reason in failed.items()}
+    shown = {group: law for (axis, group), law in laws.items() if axis == DATA_AXES[0]}
+    sentences = [f"{' '.join(map(str, group))}: {law.verdict}" for group, law in shown.items()]
+    sentences += [f"{' '.join(map(str, g))}: no law ({why})" for (axis, g), why in refused.items() if axis == DATA_AXES[0]]
+    supported = [law for law in shown.values() if law.supported]
+    validated = [law for law in supported if law.record["validated"]]
+    lead = (
+        f"{len(supported)} of {len(shown) + len([k for k in refused if k[0] == DATA_AXES[0]])} students support a law "
+        f"of validation loss against unique frames; {len(validated)} of these predicted the held-out largest arm."
+    )
+    return LawResult(laws, refused, [lead, *sentences], bool(supported), bool(validated))
+
+
+def law_figure(rows: Sequence[dict[str, Any]], result: LawResult, config: StudyConfig) -> str:
+    """SVG of loss against frames and hours, one series per student, with the fitted curves."""
+    arms = [row for row in rows if row["clusters"] == config.clusters[0]]
+    columns = {name: [row[name] for row in arms] for name in ("run", "val_loss", *GROUP, *DATA_AXES)}
+    figure = figures.loss_curves(
+        columns,
+        loss="val_loss",
+        x=DATA_AXES,
+        by=GROUP,
+        laws=result.laws,
+        labels={"unique_frames": "unique frames U", "hours": "hours of motion", "val_loss": "validation loss"},
+    )
+    return figures.svg(figure)
+
+
+def best_row(rows: Sequence[dict[str, Any]], protocol: str) -> dict[str, Any]:
+    """The student to export: `val` success at assist 0, then survival there, then validation loss; never `test`."""
+    done = [row for row in rows if row["status"] == "done"]
+
+    def merit(row: dict[str, Any]) -> tuple[float, float, float]:
+        zero = "_assist0" if f"survival_s_assist0" in row else ""
+        return (row[f"success_{protocol}{zero}"], row[f"survival_s{zero}"], -row["val_loss"])
+
+    return max(done, key=merit)
+
+
+def write_results(out: Path, rows: Sequence[dict[str, Any]], result: LawResult) -> tuple[Path, Path]:
+    """`runs.csv` (and its JSONL twin) and `law.json`."""
+    table, law = out / "runs.csv", out / "law.json"
+    write_table(rows, table)
+    write_json(law, result.to_json())
+    return table, law

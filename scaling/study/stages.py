@@ -1,0 +1,324 @@
+"""The stages of a study: pure functions of configs and earlier artifacts, each kept in the store and never redone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from scaling.contract.observation import STUDENT_TERMS, observation_dim
+from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
+from scaling.distill.student import Student, load_student, policy, policy_params, save_student
+from scaling.distill.valset import ValSet, make_valset
+from scaling.errors import InputError
+from scaling.experts.bank import BankCard, load_bank
+from scaling.experts.train import bank_builder
+from scaling.motion.cluster import kmeans
+from scaling.motion.corpus import Corpus, build_corpus, nested_arms
+from scaling.motion.embed import embed_corpus
+from scaling.motion.read import motion_paths, read_motions
+from scaling.motion.synthetic import corpus_motions
+from scaling.record.files import write_json
+from scaling.record.hashing import content_hash, file_hash
+from scaling.record.progress import Progress, say
+from scaling.record.store import Artifact, ArtifactStore
+from scaling.robot.model import CONVERGED
+from scaling.students.config import StudentConfig
+from scaling.students.ladder import ladder
+from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig
+from scaling.tracking.evaluate import make_player, random_starts, scores
+from scaling.tracking.intervals import wilson
+from scaling.tracking.physics import CPhysics, make_physics
+from scaling.tracking.reference import ClipStore, make_store
+
+CORPUS_VERSION = 1
+CLUSTER_VERSION = 1
+BANK_VERSION = 1
+VALSET_VERSION = 1
+STUDENTS_VERSION = 1
+CLOSED_LOOP_VERSION = 1
+
+
+def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
+    """Clips, curated, cut, and split by recording; files are keyed by content, not by name."""
+    motions = config.motions
+    inputs: dict[str, str] = {}
+    if motions.path is not None:
+        inputs = {path.name: file_hash(path) for path in motion_paths(motions.path)}
+    key = {"motions": replace(motions, path=None) if motions.path else motions, "corpus": config.corpus}
+
+    def build(work: Path) -> None:
+        with Progress("motions", 2) as progress:
+            progress.update(0, message="reading" if motions.path else "generating")
+            clips, refused = _clips(motions)
+            progress.update(1, message=f"{len(clips)} clips, cutting")
+            corpus = build_corpus(clips, config.corpus)
+            progress.update(2, message=f"{len(corpus)} segments, {corpus.hours() * 60:.1f} min")
+        for name, reason in {**refused, **corpus.refused}.items():
+            say(f"left out {name}: {reason}")
+        _check_splits(corpus, config)
+        corpus.save(work)
+
+    return store.stage("corpus", key, {"files": content_hash(inputs)}, CORPUS_VERSION, build)
+
+
+def _clips(motions: MotionsConfig) -> tuple[list, dict[str, str]]:
+    if motions.path is None:
+        return corpus_motions(motions.synthetic_seconds, motions.seed, take_seconds=motions.take_seconds), {}
+    found = read_motions(motions.path)
+    return found.motions, found.refused
+
+
+def _check_splits(corpus: Corpus, config: StudyConfig) -> None:
+    for split in ("train", "val", "test"):
+        if len(corpus.indices(split)) == 0:
+            raise InputError(
+                f"{config.motions.path or 'the generated motion'}: no recording is left for the {split} split; "
+                "give at least three recordings"
+            )
+    needed = max(len(config.arms), max(config.clusters))
+    if len(corpus.indices("train")) < needed:
+        raise InputError(
+            f"{config.motions.path or 'the generated motion'}: {len(corpus.indices('train'))} training segments are "
+            f"too few for {len(config.arms)} arms and {max(config.clusters)} clusters; give at least {needed}"
+        )
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A clustering of all segments: the label of each, and its report."""
+
+    labels: Int[np.ndarray, "S"]
+    report: dict[str, Any]
+
+    def experts(self, corpus: Corpus) -> list[Int[np.ndarray, "m"]]:
+        """What each expert sees: its cluster's `train` and `val` segments (DESIGN 4.4)."""
+        seen = np.isin(np.array(corpus.splits), ("train", "val"))
+        return [np.flatnonzero((self.labels == k) & seen) for k in range(self.report["clusters"])]
+
+
+def cluster_stage(store: ArtifactStore, corpus: Artifact, k: int, seed: int) -> Artifact:
+    """K-means of the segments' embeddings; centres from training segments alone."""
+
+    def build(work: Path) -> None:
+        held = Corpus.load(corpus.path)
+        found = kmeans(embed_corpus(held), k, seed, fit=held.indices("train"))
+        write_json(work / "clusters.json", {"labels": found.labels.tolist(), "report": found.report()})
+
+    return store.stage("clusters", {"clusters": k, "seed": seed}, {"corpus": corpus}, CLUSTER_VERSION, build)
+
+
+def load_clusters(artifact: Artifact) -> Clusters:
+    """The clustering of a finished stage."""
+    data = json.loads((artifact.path / "clusters.json").read_text())
+    return Clusters(np.array(data["labels"], np.int32), data["report"])
+
+
+def store_of(corpus: Corpus) -> ClipStore:
+    """The corpus on the device."""
+    return make_store(corpus.qpos, corpus.start, corpus.length)
+
+
+def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact) -> Artifact:
+    """One expert per cluster, trained in one program, with its competence beside open-loop playback."""
+    held, found = Corpus.load(corpus.path), load_clusters(clusters)
+    key = {
+        "experts": config.experts,
+        "competence": config.competence,
+        "seed": config.seed,
+        "physics": make_name(config.physics),
+    }
+    build = bank_builder(
+        config.seed,
+        lambda: store_of(held),
+        found.experts(held),
+        config.experts,
+        config.physics,
+        config.competence,
+        f"experts K={found.report['clusters']}",
+    )
+    return store.stage("bank", key, {"corpus": corpus, "clusters": clusters}, BANK_VERSION, build)
+
+
+def make_name(physics: str) -> str:
+    """The backend that "auto" stands for on this machine: part of a stage's key."""
+    if physics != "auto":
+        return physics
+    return "mujoco" if jax.default_backend() == "cpu" else "mjx"
+
+
+def valset_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact, bank: Artifact
+) -> Artifact:
+    """The bank's frozen validation set."""
+
+    def build(work: Path) -> None:
+        with Progress(f"validation set K={load_clusters(clusters).report['clusters']}", 1) as progress:
+            progress.update(0, message="compiling")
+            experts, _ = load_bank(bank.path)
+            make_valset(
+                experts,
+                load_clusters(clusters).labels,
+                Corpus.load(corpus.path),
+                make_physics(config.physics),
+                config.val,
+            ).save(work)
+            progress.update(1)
+
+    inputs = {"corpus": corpus, "clusters": clusters, "bank": bank}
+    return store.stage("valset", {"val": config.val}, inputs, VALSET_VERSION, build)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What students learn from: a clustering, its bank and its validation set."""
+
+    k: int
+    clusters: Artifact
+    bank: Artifact
+    valset: Artifact
+
+    def teacher(self) -> Teacher:
+        """The loaded pieces."""
+        return Teacher(load_bank(self.bank.path)[0], load_clusters(self.clusters).labels, ValSet.load(self.valset.path))
+
+    def card(self) -> BankCard:
+        """How the bank was trained and how good it is."""
+        return load_bank(self.bank.path)[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a group: arm, seed and clustering; `spec` is what DAgger needs of it."""
+
+    arm: float
+    seed: int
+    k: int
+    spec: RunSpec
+
+
+def runs_of(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[Run]:
+    """All runs of one student: every arm and seed with the first bank, and the full arm with each other bank."""
+    arms = nested_arms(corpus, strata.labels, config.arms, config.seed)
+    runs = []
+    for teacher, k in enumerate(config.clusters):
+        for arm in config.arms if teacher == 0 else (1.0,):
+            for seed in range(config.seeds):
+                name = f"arm{arm:g}-K{k}-seed{seed}"
+                runs.append(Run(arm, seed, k, RunSpec(name, arms[arm], seed, teacher)))
+    return runs
+
+
+def student_config(config: StudyConfig, family: str, size: str) -> StudentConfig:
+    """The ladder's student for this study's observations."""
+    return ladder(family, size, observation_dim(STUDENT_TERMS), context=config.context, history=config.history)
+
+
+def students_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, teachings: Sequence[Teaching], family: str, size: str
+) -> Artifact:
+    """All runs of one student, trained in one vmapped program."""
+    student = student_config(config, family, size)
+    inputs: dict[str, Artifact] = {"corpus": corpus}
+    for teaching in teachings:
+        inputs |= {f"bank-{teaching.k}": teaching.bank, f"valset-{teaching.k}": teaching.valset}
+        inputs |= {f"clusters-{teaching.k}": teaching.clusters}
+    key = {
+        "student": student,
+        "dagger": config.dagger,
+        "arms": config.arms,
+        "seeds": config.seeds,
+        "clusters": config.clusters,
+        "seed": config.seed,
+        "physics": make_name(config.physics),
+    }
+
+    def build(work: Path) -> None:
+        held = Corpus.load(corpus.path)
+        runs = runs_of(config, held, load_clusters(teachings[0].clusters))
+        rounds = work / "rounds"
+        students = train_group(
+            student,
+            [run.spec for run in runs],
+            [teaching.teacher() for teaching in teachings],
+            held,
+            make_physics(config.physics),
+            config.dagger,
+            rounds,
+        )
+        for run, trained in zip(runs, students, strict=True):
+            save_student(work / run.spec.name, trained)
+        forget(rounds)
+
+    return store.stage("students", key, inputs, STUDENTS_VERSION, build)
+
+
+def load_students(artifact: Artifact, runs: Sequence[Run]) -> list[Student]:
+    """The students of a finished group, in the order of its runs."""
+    return [load_student(artifact.path / run.spec.name) for run in runs]
+
+
+def closed_loop_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, students: Artifact, runs: Sequence[Run], split: str
+) -> Artifact:
+    """Every student of a group on the same starts of a split, in converged C MuJoCo, at `assist` and at 0."""
+    key = {"closed_loop": config.closed_loop, "assist": config.assist, "split": split, "seed": config.seed}
+
+    def build(work: Path) -> None:
+        rows = play_students(
+            load_students(students, runs), Corpus.load(corpus.path), split, config.assist, config.closed_loop
+        )
+        write_json(work / "closed_loop.json", rows)
+
+    return store.stage("closed_loop", key, {"corpus": corpus, "students": students}, CLOSED_LOOP_VERSION, build)
+
+
+def load_closed_loop(artifact: Artifact) -> list[dict[str, Any]]:
+    """The closed-loop columns of a finished group, in the order of its runs."""
+    return read_json(artifact.path / "closed_loop.json")
+
+
+def read_json(path: Path) -> Any:
+    """A stage's JSON output; what was not finite is None."""
+    return json.loads(path.read_text())
+
+
+def play_students(
+    students: Sequence[Student], corpus: Corpus, split: str, assist: float, config: ClosedLoopConfig
+) -> list[dict[str, Any]]:
+    """Columns of each student: success with its interval, survival and errors, at `assist` and (suffix) at 0."""
+    store = store_of(corpus)
+    steps = round(config.seconds * 50)
+    starts = random_starts(store, corpus.indices(split), config.starts, steps, seed=11)
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(students), *x.shape)), starts)
+    play = make_player(CPhysics(CONVERGED), policy(students[0].config), config.protocol, batched_params=True)
+    params = policy_params(students)
+    rows: list[dict[str, Any]] = [{} for _ in students]
+    levels = {assist: ""} | {0.0: "_assist0"} if assist else {0.0: ""}
+    with Progress(f"closed loop, {students[0].config.family}", len(levels)) as progress:
+        for done, (level, suffix) in enumerate(levels.items()):
+            progress.update(done, message=f"assist {level:g}")
+            trace = play(params, store, many, jnp.asarray(level, jnp.float32), steps)
+            for index, row in enumerate(rows):
+                result = scores(jax.tree.map(lambda x, index=index: x[index], trace))
+                success = wilson(result.success)
+                row |= {
+                    f"success_{config.protocol}{suffix}": success.value,
+                    f"success_{config.protocol}_low{suffix}": success.low,
+                    f"success_{config.protocol}_high{suffix}": success.high,
+                    f"survival_s{suffix}": float(result.seconds.mean()),
+                    f"mpjpe_l_mm{suffix}": _mean(result.mpjpe_l_mm),
+                    f"mpjpe_rad{suffix}": _mean(result.mpjpe_rad),
+                }
+            progress.update(done + 1)
+    return rows
+
+
+def _mean(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None

@@ -1,0 +1,161 @@
+"""`bridge run` end to end: a real artifact, a real clip, the twin; and every refusal in one sentence."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling.bridge.run import run_bridge
+from scaling.bridge.score import score, sonic_failures
+from scaling.contract.normaliser import Normaliser
+from scaling.contract.observation import STUDENT_TERMS, observation_dim
+from scaling.errors import InputError
+from scaling.motion.clip import Motion
+from scaling.motion.native import write_npz
+from scaling.policy.export import export_policy
+from scaling.robot.g1 import standing_qpos
+from scaling.students import model
+from scaling.students.config import StudentConfig
+from scaling.tracking import terminations
+from scaling.tracking.errors import tracking_errors
+from scaling.view.rollout import Rollout
+
+OBS = observation_dim(STUDENT_TERMS)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """A fresh student's artifact: actions near zero, so the servos play the clip."""
+    config = StudentConfig("transformer", OBS, width=16, depth=1, heads=2)
+    normaliser = Normaliser(np.zeros(OBS, np.float32), np.ones(OBS, np.float32))
+    out = tmp_path_factory.mktemp("bridge") / "policy"
+    params = model.init(config, jax.random.key(0))
+    return export_policy(config, params, normaliser, np.full(29, 0.1, np.float32), {}, out)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A file with 1.2 s of standing, facing left."""
+    qpos = standing_qpos()
+    qpos[3:7] = np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)
+    motion = Motion(np.tile(qpos, (60, 1)), 50.0, "standing")
+    return write_npz(motion, tmp_path_factory.mktemp("clips") / "standing.npz")
+
+
+def test_held_by_the_harness_it_stands_to_the_end(policy, clip, tmp_path):
+    report = run_bridge(policy, clip, "sim", realtime=False, assist=1.0, out=tmp_path)
+    assert report["faults"] == []
+    assert report["state"] == "damping"
+    assert report["ended"] == "the clip has ended"
+    assert report["ticks"] >= 60
+    assert report["overruns"] == 0
+    assert report["metrics"]["success_sonic"] == 1.0
+    assert report["metrics"]["survival_s"] == pytest.approx(59 * 0.02)
+    assert report["metrics"]["mpjpe_rad"] < 0.1
+    assert 0 < report["latency_ms"]["median"] <= report["latency_ms"]["p99"]
+    json.dumps(report, allow_nan=False)
+    rollout = Rollout.load(report["rollout"])
+    assert rollout.assist == 1.0
+    assert len(rollout.qpos) == report["ticks"]
+    assert rollout.metrics == report["metrics"]
+    np.testing.assert_allclose(rollout.reference[0], rollout.reference[-1])
+
+
+def test_on_its_own_feet_zero_actions_fall_and_it_says_so(policy, tmp_path):
+    """The ankles cannot hold the robot up (FACTS section 3): a tilt fault, and success is not claimed."""
+    motion = Motion(np.tile(standing_qpos(), (200, 1)), 50.0, "long")
+    report = run_bridge(policy, write_npz(motion, tmp_path / "long.npz"), "sim", realtime=False)
+    assert report["assist"] == 0.0
+    assert "tilted" in report["faults"][0]
+    assert report["state"] == "damping"
+    assert report["metrics"]["success_sonic"] == 0.0
+    assert 0.3 < report["metrics"]["survival_s"] < 3.0
+
+
+def test_both_backends_move_it_alike(policy, clip):
+    reports = [run_bridge(policy, clip, realtime=False, assist=1.0, backend=name) for name in ("xla", "onnx")]
+    assert [r["policy_backend"] for r in reports] == ["xla", "onnx"]
+    left, right = (r["metrics"]["mpjpe_l_mm"] for r in reports)
+    assert left == pytest.approx(right, rel=1e-3)
+
+
+def test_in_real_time_it_takes_the_time_it_should(policy, clip):
+    report = run_bridge(policy, clip, realtime=True, assist=1.0)
+    assert report["state"] == "damping"
+    times = {t["to"]: t["time_s"] for t in report["transitions"]}
+    # A loaded machine may overrun; the clock of the clip must not stretch with it.
+    assert times["damping"] - times["track"] == pytest.approx(1.2 + 0.5, abs=0.15)
+    assert report["ticks"] + report["skipped"] >= 60
+    assert report["jitter_ms"]["median"] < 20
+
+
+_BASE = """
+import sys
+sys.modules.update({name: None for name in ("jax", "flax", "brax", "optax", "orbax", "grain", "onnx")})
+from scaling.bridge.run import run_bridge
+report = run_bridge(sys.argv[1], sys.argv[2], realtime=False, assist=1.0)
+print(report["policy_backend"], report["metrics"]["success_sonic"], len(report["faults"]))
+"""
+
+
+def test_the_base_install_is_enough(policy, clip):
+    done = subprocess.run(
+        [sys.executable, "-c", _BASE, str(policy), str(clip)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["onnx", "1.0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"transport": "dds"}, "not built yet"),
+        ({"transport": "carrier pigeon"}, "'carrier pigeon'"),
+        ({"assist": 1.5}, "assist is 1.5"),
+        ({"policy_dir": "nowhere"}, "nowhere"),
+        ({"motion_path": "nothing.csv"}, r"nothing\.csv"),
+        ({"backend": "tpu"}, "'tpu'"),
+    ],
+)
+def test_bad_input_is_one_sentence(policy, clip, change, said):
+    arguments = {"policy_dir": policy, "motion_path": clip, "transport": "sim", "realtime": False} | change
+    with pytest.raises(InputError, match=said) as caught:
+        run_bridge(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_scores_are_those_of_training(squats):
+    """Failure rule and errors against the tracking room's, on states on both sides of the limits."""
+    rng = np.random.default_rng(0)
+    reference, count = squats.qpos[:120], 120
+    qpos = reference.copy()
+    qpos[:, :3] += rng.uniform(-0.4, 0.4, (count, 3)) * (np.arange(count) > 40)[:, None]
+    qpos[:, 7:] += 0.3 * rng.normal(size=(count, 29))
+    still = jnp.zeros((count, 35))
+    errors = jax.jit(tracking_errors)(jnp.asarray(qpos, jnp.float32), still, jnp.asarray(reference, jnp.float32), still)
+    trained = np.asarray(terminations.failed("sonic", errors, jnp.asarray(qpos)))
+    ours = sonic_failures(qpos, reference)
+    assert 0 < ours.sum() < count
+    np.testing.assert_array_equal(ours, trained)
+    result = score(qpos, reference, finished=True)
+    until = int(np.argmax(trained))
+    assert result.failed_at == until
+    assert result.metrics["survival_s"] == pytest.approx((until - 1) * 0.02)
+    assert result.metrics["success_sonic"] == 0.0
+    wanted = 1e3 * float(np.asarray(errors.local_position)[1:until].mean())
+    assert result.metrics["mpjpe_l_mm"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_diverged_simulation_is_a_failure(squats):
+    qpos = squats.qpos[:50].copy()
+    qpos[30:] = np.nan
+    result = score(qpos, squats.qpos[:50], finished=False)
+    assert result.failed_at == 30
+    assert result.metrics["mpjpe_rad"] == 0.0
+    early = score(qpos[30:], squats.qpos[30:50], finished=False)
+    assert early.failed_at == 1
+    assert early.metrics["mpjpe_rad"] is None

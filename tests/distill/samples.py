@@ -1,0 +1,46 @@
+"""A toy world without contact, banks of linear experts, and the small figures that the tests of this room share."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.contract.normaliser import Normaliser
+from scaling.contract.observation import EXPERT_TERMS, STUDENT_TERMS, observation_dim
+from scaling.distill.config import DaggerConfig
+from scaling.experts.bank import Bank
+from scaling.students.config import StudentConfig
+from scaling.tracking.physics import PhysicsState
+
+ALL, SEEN = observation_dim(EXPERT_TERMS), observation_dim(STUDENT_TERMS)
+STUDENT = StudentConfig("mlp", SEEN, width=32, depth=2, history=2)
+CONFIG = DaggerConfig(
+    rounds=3, slots=3, envs=2, steps=12, own_steps=8, updates=9, batch=4, val_every=2, warmup=0.0, learning_rate=3e-3
+)
+
+
+class ToyPhysics:
+    """Joints go half the way to their targets, the root stays: no contact, no callback, quick to compile."""
+
+    name = "toy"
+    variants = 1
+
+    def step(self, state, ctrl, force, assist, variant):
+        velocity = (ctrl - state.qpos[..., 7:]) / 0.04
+        joints = state.qpos[..., 7:] + 0.02 * velocity
+        return PhysicsState(
+            jnp.concatenate([state.qpos[..., :7], joints], axis=-1),
+            jnp.concatenate([jnp.zeros_like(state.qvel[..., :6]), velocity], axis=-1),
+        )
+
+
+def linear_bank(experts, seed, privileged=0.0):
+    """Actions a fixed linear map of the (normalised) observation, another one for each expert."""
+    rng = np.random.default_rng(seed)
+    kernel = rng.normal(size=(experts, ALL, 29)) / np.sqrt(ALL)
+    kernel[:, SEEN:] *= privileged
+    bias = rng.normal(size=(experts, 29)) * 0.1
+    wide = np.ones((experts, ALL))
+    return Bank(
+        (jnp.asarray(kernel, jnp.float32),),
+        (jnp.asarray(bias, jnp.float32),),
+        Normaliser(jnp.asarray(0 * wide, jnp.float32), jnp.asarray(wide, jnp.float32)),
+    )

@@ -1,0 +1,106 @@
+"""The check opens a policy in a fresh process without training code, and says which input fails."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from scaling.contract.manifest import MANIFEST, hash_files
+from scaling.errors import InputError
+from scaling.policy.check import TOLERANCE, bench_policy, check_policy, difference
+from scaling.policy.vectors import VECTORS, load_vectors, save_vectors
+from tests.policy.conftest import OBS
+
+_LOAD = """
+import sys
+{block}
+import numpy as np
+from scaling.policy.load import load_policy
+policy = load_policy(sys.argv[1])
+policy.act(np.zeros({obs}), True)
+print(policy.backend, *sorted({{name.split(".")[0] for name in sys.modules}}))
+print(*sorted(name for name in sys.modules if name.startswith("scaling.")))
+"""
+
+
+def in_fresh_process(folder, block=""):
+    """(backend, top-level modules, modules of ours) after loading and acting once."""
+    code = _LOAD.format(block=block, obs=OBS)
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    tops, ours = (line.split() for line in done.stdout.splitlines())
+    return tops[0], set(tops[1:]), set(ours)
+
+
+def test_the_loader_needs_no_training_code(exported):
+    backend, modules, ours = in_fresh_process(exported[0])
+    assert backend == "xla"
+    assert "jax" in modules
+    assert not modules & {"flax", "brax", "optax", "orbax", "grain"}
+    assert not {name for name in ours if name.split(".")[1] in ("students", "tracking", "experts", "distill")}
+
+
+def test_without_jax_it_runs_on_onnx(exported):
+    backend, modules, _ = in_fresh_process(exported[0], block="sys.modules['jax'] = None")
+    assert backend == "onnx"
+    assert "jaxlib" not in modules
+
+
+def test_a_good_policy_passes(exported):
+    report = check_policy(exported[0])
+    assert report["ok"], report["failures"]
+    assert report["failures"] == []
+    assert 0 < report["max_abs_difference"] < TOLERANCE
+    assert set(report["backends"]) == {"xla", "onnx"}
+    assert report["reference_vectors_against_flax"] < TOLERANCE
+    assert 0 < report["latency_ms"]["median"] <= report["latency_ms"]["p99"]
+    json.dumps(report, allow_nan=False)
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    """A policy folder that may be spoilt."""
+    return shutil.copytree(exported[0], tmp_path / "policy")
+
+
+def rehash(folder):
+    """Make the manifest agree with what the files have become."""
+    raw = json.loads((folder / MANIFEST).read_text())
+    raw["files"] = hash_files(folder, list(raw["files"]))
+    (folder / MANIFEST).write_text(json.dumps(raw))
+
+
+def test_other_actions_are_a_failure_that_names_the_input(copied):
+    vectors = load_vectors(copied / VECTORS)
+    vectors["zero"]["action"] = vectors["zero"]["action"] + 1e-3
+    save_vectors(copied / VECTORS, vectors)
+    rehash(copied)
+    report = bench_policy(copied)
+    assert not report["ok"]
+    assert len(report["failures"]) == 2
+    assert all("zero inputs" in line for line in report["failures"])
+    assert report["max_abs_difference"] == pytest.approx(1e-3, rel=0.1)
+
+
+def test_a_spoilt_file_is_a_failure_and_no_traceback(copied):
+    (copied / "params.npz").write_bytes(b"not what was exported")
+    report = check_policy(copied)
+    assert not report["ok"]
+    assert report["max_abs_difference"] is None
+    assert "params.npz" in report["failures"][0]
+
+
+def test_no_policy_is_the_users_error(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        check_policy(tmp_path / "nowhere")
+
+
+def test_differences_beyond_what_is_decoded_count_per_unit():
+    wanted = np.array([[4.0, 400.0]])
+    off = difference(wanted + np.array([[2e-6, 2e-3]]), wanted)
+    assert off.limited == pytest.approx(2e-6)
+    assert off.raw == pytest.approx(2e-3)
+    assert off.relative == pytest.approx(5e-6)
+    assert difference(np.array([[np.nan]]), np.zeros((1, 1))).limited == np.inf
