@@ -134,7 +134,8 @@ def _chunk(
         since = jnp.where(failed, since + 1, 0)
         over = (moved.frame >= task.store.length[state.clip] - 1) | (moved.age >= env.config.max_steps)
         ends = over | (since > config.linger) | ~_finite(physics)
-        row = Transitions(*state.physics, ctrl, *physics, ends, failed, state.clip, state.frame)
+        old = state.physics
+        row = Transitions(old.qpos, old.qvel, ctrl, physics.qpos, physics.qvel, ends, failed, state.clip, state.frame)
         fresh = env.start(reset_key, task, config.envs)
 
         def choose(new: Array, old: Array) -> Array:

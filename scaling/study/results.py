@@ -84,7 +84,7 @@ def _name(key: tuple[str, tuple]) -> str:
 
 def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
     """Validation loss against frames and hours for each student, on the arms of the first bank; largest arm held out."""
-    arms = [row for row in rows if row["clusters"] == config.clusters[0] and row["status"] == "done"]
+    arms = [row for row in rows if row["clusters"] == config.clusters[0] and row["status"] == "finished"]
     laws: dict[tuple[str, tuple], Law] = {}
     refused: dict[tuple[str, tuple], str] = {}
     if not arms:
@@ -125,7 +125,7 @@ def law_figure(rows: Sequence[dict[str, Any]], result: LawResult, config: StudyC
 
 def best_row(rows: Sequence[dict[str, Any]], protocol: str) -> dict[str, Any]:
     """The student to export: `val` success at assist 0, then survival there, then validation loss; never `test`."""
-    done = [row for row in rows if row["status"] == "done"]
+    done = [row for row in rows if row["status"] == "finished"]
 
     def merit(row: dict[str, Any]) -> tuple[float, float, float]:
         zero = "_assist0" if f"survival_s_assist0" in row else ""

@@ -1,0 +1,18 @@
+"""Each room beside the best that it could be: ratios of medians taken side by side in one run."""
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from scaling.bench.row import Row
+
+ROOMS = ("robot", "motion", "experts", "students", "laws", "bridge")
+
+
+def measure_room(room: str, quick: bool = False) -> Iterator[Row]:
+    """The rows of a room, each as soon as it is measured; `quick` takes smaller sizes and fewer repetitions."""
+    if room not in ROOMS:
+        raise ValueError(f"room {room!r}: one of {ROOMS}")
+    yield from import_module(f"scaling.bench.{room}").rows(quick)
+
+
+__all__ = ["ROOMS", "Row", "measure_room"]

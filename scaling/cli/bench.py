@@ -1,0 +1,49 @@
+"""`scaling bench`: ratios of medians taken side by side in one run."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from scaling.cli.output import Grid, Outcome
+from scaling.cli.parser import Verbs, add
+from scaling.errors import InputError
+
+if TYPE_CHECKING:
+    from scaling.bench.row import Row
+
+ROOMS = ("robot", "motion", "experts", "students", "laws", "sweep", "bridge")
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """`bench ROOM`."""
+    bench = add(verbs, "bench", _bench, "measure a room beside what it could be at best")
+    bench.add_argument("room", choices=ROOMS, metavar="|".join(ROOMS))
+    bench.add_argument("--quick", action="store_true", help="under 45 s on two cores once compiled programs are cached")
+    bench.add_argument("--algorithm", choices=("ppo", "dream", "both"), default="ppo", help="of `bench experts`")
+
+
+def _bench(arguments: argparse.Namespace) -> Outcome:
+    if arguments.room == "sweep":
+        raise InputError("bench sweep is not built yet: there is no sweep engine to measure")
+    if arguments.algorithm != "ppo":
+        raise InputError(f"--algorithm {arguments.algorithm} is not built yet: only ppo can be measured")
+    from dataclasses import asdict
+
+    from scaling.bench import measure_room
+    from scaling.record.progress import Progress
+
+    rows = []
+    with Progress(f"bench {arguments.room}") as progress:
+        progress.update(0)
+        for row in measure_room(arguments.room, arguments.quick):
+            rows.append(row)
+            progress.update(len(rows), message=row.name)
+    words = Grid(
+        ("", "value", "unit", "target", "met", "against"),
+        [(row.name, row.value, row.unit, _target(row), row.met, row.ratio_to or "") for row in rows],
+        rows[0].machine,
+    )
+    return Outcome({"room": arguments.room, "quick": arguments.quick, "rows": [asdict(row) for row in rows]}, [words])
+
+
+def _target(row: "Row") -> str:
+    return "" if row.target is None else f"{'at least' if row.higher_is_better else 'at most'} {row.target:g}"

@@ -1,0 +1,109 @@
+"""`scaling fit` and `scaling predict`: a table in, a law out; a law and a point in, a loss with its interval out."""
+
+import argparse
+import difflib
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from scaling.cli.output import Outcome, pairs
+from scaling.cli.parser import Verbs, add
+from scaling.errors import InputError
+
+# Forms of the surface that the room of laws does not hold yet.
+_AWAITED = ("repeated", "broken", "overtraining", "distillation")
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """`fit` and `predict`."""
+    fit = add(verbs, "fit", _fit, "fit a scaling law to a table of runs and test it on held-out rows")
+    fit.add_argument("table", metavar="TABLE", help=".csv or .jsonl, .gz allowed")
+    fit.add_argument("--loss", required=True, metavar="COLUMN")
+    for role, what in (("size", "parameters"), ("data", "frames, tokens or hours"), ("compute", "FLOPs")):
+        fit.add_argument(f"--{role}", metavar="COLUMN", help=what)
+    fit.add_argument("--run", metavar="COLUMN", help="rows of one run are drawn together in the bootstrap")
+    fit.add_argument("--unique-data", metavar="COLUMN", help="unique data, for the form with repeated data")
+    fit.add_argument("--clusters", metavar="COLUMN", help="cluster count, for the form with a cluster term")
+    fit.add_argument("--form", default="auto", metavar="FORM", help="auto, power, log, chinchilla, ...")
+    fit.add_argument("--drop-highest", type=int, default=0, metavar="N", help="leave the N highest losses out")
+    fit.add_argument("--holdout", metavar="EXPR", help="like data>1e6, or none (default: the largest budgets)")
+    fit.add_argument("--resamples", type=int, default=1000, metavar="N")
+    fit.add_argument("--seed", type=int, default=0, metavar="N")
+    fit.add_argument("--report", metavar="DIR", help="also write the fit card and its figure there")
+    predict = add(verbs, "predict", _predict, "what a fitted law says of a new run, with its interval")
+    predict.add_argument("fit", metavar="FIT.json", help="what `scaling fit --json` wrote, or a study's law.json")
+    for role in ("size", "data", "compute"):
+        predict.add_argument(f"--{role}", type=float, metavar="X")
+    predict.add_argument("--law", metavar="NAME", help="which law of a study's law.json")
+
+
+def _fit(arguments: argparse.Namespace) -> Outcome:
+    from scaling.laws import card_markdown, fit_table, write_card
+    from scaling.laws.forms import NAMES
+
+    available = ", ".join(("auto", *NAMES[1:]))
+    if arguments.form in _AWAITED:
+        raise InputError(f"form {arguments.form!r} is not built yet; available are {available}")
+    for flag in ("unique_data", "clusters"):
+        if getattr(arguments, flag) is not None:
+            raise InputError(
+                f"--{flag.replace('_', '-')} belongs to a form that is not built yet; available are {available}, "
+                "so leave it out"
+            )
+    law = fit_table(
+        arguments.table,
+        loss=arguments.loss,
+        size=arguments.size,
+        data=arguments.data,
+        compute=arguments.compute,
+        run=arguments.run,
+        form=arguments.form,
+        holdout=arguments.holdout,
+        drop_highest=arguments.drop_highest,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+        command=shlex.join(["scaling", *sys.argv[1:]]),
+    )
+    words = [card_markdown(law, f"Fit of {arguments.table}")]
+    if arguments.report is not None:
+        from scaling.laws.figures import predicted_measured, svg
+
+        folder = Path(arguments.report)
+        card, _ = write_card(law, folder)
+        (folder / "fit.svg").write_text(svg(predicted_measured(law, arguments.table)))
+        words.append(f"card: {card}")
+    return Outcome(law.to_json(), words)
+
+
+def _predict(arguments: argparse.Namespace) -> Outcome:
+    from scaling.laws import Law
+
+    law = Law.from_json(_record(Path(arguments.fit), arguments.law))
+    point = {role: getattr(arguments, role) for role in ("size", "data", "compute")}
+    loss, low, high = law.predict(**point)
+    given = {role: value for role, value in point.items() if value is not None}
+    prediction = {**given, "loss": loss, "interval": [low, high], "level": law.record["level"]}
+    words = [
+        pairs({**given, "loss": loss, f"{law.record['level']:.0%} interval": [low, high], "form": law.form}),
+        f"{law.label}: {law.record['label_reason']}. {law.verdict}",
+    ]
+    return Outcome({**law.record, "prediction": prediction}, words)
+
+
+def _record(path: Path, name: str | None) -> Any:
+    """The record of a fit, or of one of the laws of a study."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no fit ({error}): make one with scaling fit --json") from None
+    if not (isinstance(record, dict) and isinstance(record.get("laws"), dict)):
+        if name is not None:
+            raise InputError(f"{path} holds a single law: leave --law out")
+        return record
+    known = list(record["laws"])
+    if name not in known:
+        near = difflib.get_close_matches(name or "", known, n=2, cutoff=0.4) or known
+        raise InputError(f"{path} holds {len(known)} laws: name one with --law, such as {' or '.join(map(repr, near))}")
+    return record["laws"][name]

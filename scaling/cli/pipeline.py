@@ -1,0 +1,102 @@
+"""`scaling quickstart` and `scaling run`: the whole pipeline, and one experiment by name."""
+
+import argparse
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from scaling.cli.output import Grid, Outcome, pairs
+from scaling.cli.parser import Verbs, add
+from scaling.errors import InputError
+
+OUT = "runs/quickstart"
+_COLUMNS = (
+    "run", "params", "arm", "clusters", "seed", "unique_frames", "val_loss", "val_loss_own", "success_sonic",
+    "survival_s", "success_sonic_assist0", "survival_s_assist0", "status",
+)  # fmt: skip
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """`quickstart` and `run`; both keep their state as they go, so SIGTERM asks to be requeued."""
+    quickstart = add(
+        verbs, "quickstart", _quickstart, "motion files in; table, law, report and policy out", on_signal="save"
+    )
+    quickstart.add_argument("--motions", metavar="PATH", help="real clips (default: motion that it generates itself)")
+    quickstart.add_argument("--out", default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
+    run = add(verbs, "run", _run, "one experiment by name", on_signal="save")
+    run.add_argument("experiment", metavar="EXPERIMENT")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="override a figure of its config, by dotted path"
+    )
+
+
+def _quickstart(arguments: argparse.Namespace) -> Outcome:
+    if arguments.motions is not None:
+        from scaling.motion.read import motion_paths
+
+        motion_paths(arguments.motions)  # a mistake in the path is told before anything heavy is imported
+    from scaling.study.quickstart import run_quickstart
+
+    summary = run_quickstart(arguments.motions, Path(arguments.out))
+    return Outcome(summary, _told(summary))
+
+
+def _told(summary: dict[str, Any]) -> list[str | Grid]:
+    """The table of runs, the law with its interval and hold-out error, and the paths."""
+    from scaling.record.table import read_table, rows_of
+
+    rows = rows_of(read_table(summary["table"]))
+    columns = [name for name in _COLUMNS if rows and name in rows[0]]
+    words: list[str | Grid] = [Grid(columns, [[row[name] for name in columns] for row in rows], "Runs")]
+    laws = _laws(Path(summary["law"]))
+    if laws:
+        words.append(Grid(("law", "form", "fitted", "95 % interval", "hold-out error", "label"), laws, "Laws"))
+    words += summary.get("sentences", [])
+    paths = {name: summary[name] for name in ("table", "law", "report", "policy", "render", "video") if name in summary}
+    if summary.get("renderer_reason"):
+        paths["about the picture"] = summary["renderer_reason"]
+    words.append(pairs(paths))
+    seconds = summary.get("seconds", {})
+    words.append(Grid(("stage", "seconds"), [(stage, float(took)) for stage, took in seconds.items()], "Time"))
+    return words
+
+
+def _laws(path: Path) -> list[tuple[Any, ...]]:
+    """A line for every law of a study's `law.json`."""
+    record = json.loads(path.read_text())
+    found = []
+    for name, law in record.get("laws", {}).items():
+        key = next((one for one in ("alpha", "B") if one in law["params"]), next(iter(law["params"])))
+        held = law["holdout_summary"]
+        error = None if held is None else f"{held['mean_relative_error']:.1%}"
+        params = ", ".join(f"{one} {value:.3g}" for one, value in law["params"].items())
+        low, high = law["intervals"][key]
+        found.append((name, law["form"], params, f"{key} {low:.3g} to {high:.3g}", error, law["label"]))
+    return found
+
+
+def _run(arguments: argparse.Namespace) -> Outcome:
+    from scaling.study import experiments
+
+    known = list(experiments.names())
+    if arguments.experiment not in known:
+        near = difflib.get_close_matches(arguments.experiment, known, n=3, cutoff=0.4)
+        guess = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+        raise InputError(f"no experiment is called {arguments.experiment!r}; {guess}")
+    row = experiments.run_experiment(arguments.experiment, _overrides(arguments.set))
+    return Outcome(row, [pairs(row)])
+
+
+def _overrides(settings: list[str]) -> dict[str, Any]:
+    """Dotted path -> value; a value that is no JSON is a text."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path.strip():
+            raise InputError(f"--set {setting!r} is not understood: write it like dagger.updates=200")
+        try:
+            found[path.strip()] = json.loads(value)
+        except ValueError:
+            found[path.strip()] = value
+    return found

@@ -1,0 +1,68 @@
+"""`scaling export` and `scaling policy`: a student leaves the lab, and is checked as whoever receives it would."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from scaling.cli.output import Outcome, pairs
+from scaling.cli.parser import Verbs, add, family
+from scaling.errors import InputError
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """`export`, `policy check`, `policy bench`."""
+    export = add(verbs, "export", _export, "export a student to a policy folder, and check it (exit 1 where it fails)")
+    export.add_argument("run", nargs="?", metavar="RUN", help="folder of a saved student, or of a policy to make anew")
+    export.add_argument("--best", metavar="SWEEP", help="the best student of a sweep")
+    export.add_argument("--out", required=True, metavar="DIR")
+    rooms = family(verbs, "policy", "a policy artifact")
+    check = add(rooms, "check", _check, "verify a policy and compare its programs with the student (exit 1 if not ok)")
+    check.add_argument("folder", metavar="DIR")
+    bench = add(rooms, "bench", _bench, "measure the latency of a policy over many steps")
+    bench.add_argument("folder", metavar="DIR")
+
+
+def _export(arguments: argparse.Namespace) -> Outcome:
+    if (arguments.run is None) == (arguments.best is None):
+        raise InputError("export needs one of RUN and --best SWEEP: name the folder of a saved student")
+    if arguments.best is not None:
+        raise InputError("export --best is not built yet (it comes with sweeps): name the folder of a student instead")
+    from scaling.cli.actors import find
+    from scaling.policy.check import check_policy
+
+    kind, folder = find(Path(arguments.run))
+    if kind == "bank":
+        raise InputError(f"{folder} is a bank of experts and experts see what no robot can: export a student")
+    if kind == "policy":
+        from scaling.policy.export import reexport
+
+        out = reexport(folder, arguments.out)
+    else:
+        from scaling.distill.student import load_student
+        from scaling.policy.export import export_policy
+
+        student = load_student(folder)
+        out = export_policy(
+            student.config, student.params, student.normaliser, student.action_scale, student.columns, arguments.out
+        )
+    return _outcome({"policy": str(out), **check_policy(out)})
+
+
+def _check(arguments: argparse.Namespace) -> Outcome:
+    from scaling.policy.check import check_policy
+
+    return _outcome(check_policy(arguments.folder))
+
+
+def _bench(arguments: argparse.Namespace) -> Outcome:
+    from scaling.policy.check import bench_policy
+
+    return _outcome(bench_policy(arguments.folder))
+
+
+def _outcome(report: dict[str, Any]) -> Outcome:
+    shown = {name: report[name] for name in ("policy", "ok", "failures", "max_abs_difference") if name in report}
+    for name, found in report["backends"].items():
+        latency = found["latency_ms"]
+        shown[f"latency, {name}"] = f"{latency['median']:.3f} ms (99th percentile {latency['p99']:.3f} ms)"
+    return Outcome(report, [pairs(shown)], code=0 if report["ok"] else 1)

@@ -1,0 +1,98 @@
+"""The process around a verb: caches and chatter settled before JAX is there, signals, and the machine's troubles."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+OnSignal = Literal["save", "damp", "plain"]
+"""What a signal means to a verb: its state is saved as it goes, a robot has to be damped, or nothing in particular."""
+
+_CHATTER = ("absl", "orbax", "jax", "jax._src.xla_bridge", "imageio", "imageio_ffmpeg", "matplotlib")
+
+
+class Stopped(BaseException):
+    """SIGTERM; not an `Exception`, so that no clean-up on the way takes it for a failure of its own."""
+
+
+@dataclass
+class Received:
+    """The first signal that came, None as long as there was none."""
+
+    signal: int | None = None
+
+    @property
+    def terminated(self) -> bool:
+        """It was SIGTERM."""
+        return self.signal == signal.SIGTERM
+
+
+def prepare() -> None:
+    """Settle the environment before anything imports JAX: compiled programs outlive the process, loggers are quiet."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    for name in _CHATTER:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Other people's warnings are not for the user of a command; `python -W` brings them back."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.filterwarnings("ignore", module=r"(?!scaling)")
+        yield
+
+
+@contextlib.contextmanager
+def watch(mode: OnSignal) -> Iterator[Received]:
+    """Turn signals into exceptions for the length of a verb, and remember that one came.
+
+    "save": SIGTERM is `Stopped`, Ctrl-C `KeyboardInterrupt`. "damp": the first of either is `KeyboardInterrupt` and
+    later ones are not heard, for nothing may interrupt the damping. "plain": Ctrl-C alone.
+    """
+    received = Received()
+    if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
+        yield received
+        return
+
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        again = received.signal is not None
+        received.signal = number if received.signal is None else received.signal
+        if again and (mode == "damp" or number == signal.SIGTERM):
+            return
+        raise Stopped if number == signal.SIGTERM and mode == "save" else KeyboardInterrupt
+
+    numbers = [signal.SIGINT] if mode == "plain" else [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def told(error: Exception) -> str | None:
+    """The sentence for what the machine refused (a full disk, a locked folder, a missing package), None for a bug."""
+    from scaling.record import files
+
+    if files.disk_full(error):
+        where = f" at {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return f"the disk is full{where}: free some space and run the same command again"
+    if isinstance(error, OSError) and error.filename:
+        known = files.told(error, Path(os.fsdecode(error.filename)), "writing")
+        return None if known is None else str(known)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "scaling").split(".")[0] != "scaling":
+        return f"this verb needs the package {error.name!r}: install the training stack with pip install 'scaling[train]'"
+    return None

@@ -1,0 +1,226 @@
+"""The environment: resets, references, rewards, terminations and scores do what their tables say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling.motion.clip import velocities
+from scaling.motion.synthetic import generate
+from scaling.robot.g1 import standing_qpos
+from scaling.robot.rotations import from_rotation_vector, quat_mul
+from scaling.tracking import rewards, terminations
+from scaling.tracking.assist import harness_force
+from scaling.tracking.env import EnvConfig, Task, TrackingEnv
+from scaling.tracking.errors import tracking_errors
+from scaling.tracking.evaluate import OPEN_LOOP, Trace, make_player, random_starts, scores, whole_clips
+from scaling.tracking.intervals import bootstrap_mean, wilson
+from scaling.tracking.physics import CPhysics, PhysicsState
+from scaling.tracking.randomise import Randomisation, draw_models
+from scaling.tracking.reference import frame_at, make_store
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [generate("squat", 6.0, 1), generate("turn", 5.0, 2)]
+
+
+@pytest.fixture(scope="module")
+def store(clips):
+    lengths = np.array([clip.frames for clip in clips])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return make_store(np.concatenate([clip.qpos for clip in clips]), starts, lengths)
+
+
+@pytest.fixture(scope="module")
+def physics():
+    return CPhysics()
+
+
+def task_of(store, assist=0.0):
+    return Task(store, jnp.arange(2), jnp.ones(2) / 2, jnp.asarray(assist, jnp.float32))
+
+
+def test_reference_velocity_is_that_of_the_motion_room(clips, store):
+    frames = jnp.arange(0, clips[1].frames - 1, 7)
+    _, qvel = frame_at(store, jnp.ones_like(frames), frames)
+    wanted = velocities(clips[1].qpos, 50.0)[np.asarray(frames)]
+    assert np.asarray(qvel) == pytest.approx(wanted, abs=2e-3)
+
+
+def test_past_its_end_a_clip_stands_still(clips, store):
+    qpos, qvel = frame_at(store, jnp.array([0]), jnp.array([10_000]))
+    assert np.asarray(qpos[0]) == pytest.approx(clips[0].qpos[-1], abs=1e-5)
+    assert np.abs(np.asarray(qvel)).max() == 0.0
+
+
+def test_auto_reset_redraws_clip_and_phase_and_physics(store, physics):
+    env = TrackingEnv(physics, EnvConfig(start_noise=0.0))
+    task = task_of(store)
+    state, _ = env.reset(jax.random.key(0), task, 64)
+    fallen = state.physics.qpos.at[:, 2].add(-0.6)
+    state = state._replace(physics=PhysicsState(fallen, state.physics.qvel), clip=jnp.zeros_like(state.clip))
+    after, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((64, 29)))
+    assert bool(step.failed.all()) and bool(step.done.all())
+    assert 10 < int((after.clip == 1).sum()) < 54  # was 0 everywhere
+    assert len(np.unique(np.asarray(after.frame))) > 20
+    assert int(after.age.max()) == 0
+    qpos, _ = frame_at(store, after.clip, after.frame)
+    assert np.asarray(after.physics.qpos) == pytest.approx(np.asarray(qpos), abs=1e-5)
+    assert np.asarray(step.obs) == pytest.approx(np.asarray(env.observe(after, store)), abs=1e-5)
+
+
+def test_an_episode_that_goes_on_is_not_touched_by_the_reset(store, physics):
+    env = TrackingEnv(physics, EnvConfig(start_noise=0.0))
+    task = task_of(store, 0.5)
+    state = env.start(jax.random.key(3), task, 16)
+    state = state._replace(frame=jnp.full(16, 20), clip=jnp.zeros(16, jnp.int32))
+    state = state._replace(physics=PhysicsState(*frame_at(store, state.clip, state.frame)))
+    after, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((16, 29)))
+    assert not bool(step.done.any())
+    assert (np.asarray(after.frame) == 21).all() and (np.asarray(after.age) == 1).all()
+
+
+def test_a_clip_ends_in_truncation_not_failure(store, physics):
+    env = TrackingEnv(physics, EnvConfig(start_noise=0.0))
+    task = task_of(store, 1.0)
+    state = env.start(jax.random.key(3), task, 8)
+    last = store.length[state.clip] - 2
+    state = state._replace(frame=last, physics=PhysicsState(*frame_at(store, state.clip, last)))
+    _, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((8, 29)))
+    assert bool(step.truncated.all()) and not bool(step.failed.any())
+
+
+def test_a_diverged_robot_fails_and_starts_again(store, physics):
+    env = TrackingEnv(physics, EnvConfig())
+    task = task_of(store)
+    state, _ = env.reset(jax.random.key(0), task, 4)
+    state = state._replace(physics=PhysicsState(state.physics.qpos, state.physics.qvel.at[0, 3].set(jnp.nan)))
+    after, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((4, 29)))
+    assert bool(step.failed[0])
+    assert bool(jnp.isfinite(after.physics.qpos).all()) and bool(jnp.isfinite(step.reward).all())
+    assert bool(jnp.isfinite(step.obs).all())
+
+
+def test_harness_holds_open_loop_playback_up(store, physics):
+    play = make_player(physics, OPEN_LOOP)
+    starts = random_starts(store, np.arange(2), 16, 60, seed=0)
+    free, held = (scores(play(0.0, store, starts, jnp.asarray(a, jnp.float32), 60)) for a in (0.0, 1.0))
+    assert held.seconds.mean() > 1.2 * free.seconds.mean()
+
+
+def test_harness_pushes_nothing_on_the_reference_at_rest():
+    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
+    assert float(jnp.abs(harness_force(jnp.ones(1), qpos, qpos, jnp.zeros((1, 35)))).max()) < 1e-3
+
+
+def test_errors_by_hand():
+    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
+    turn = from_rotation_vector(jnp.array([[0.0, 0.0, 0.3]]))
+    moved = qpos.at[:, :3].add(jnp.array([0.3, 0.4, 0.1]))
+    moved = moved.at[:, 3:7].set(quat_mul(turn, qpos[:, 3:7]))
+    moved = moved.at[:, 7].add(0.2)
+    zero = jnp.zeros((1, 35))
+    errors = tracking_errors(moved, zero, qpos, zero)
+    assert float(errors.pelvis_height[0]) == pytest.approx(0.1, abs=1e-5)
+    assert float(errors.torso_angle[0]) == pytest.approx(0.3, abs=1e-4)
+    assert float(errors.joint_position[0, 0]) == pytest.approx(0.2, abs=1e-5)
+    # heading and xy do not count in the relative errors, the left leg's swing does
+    same = tracking_errors(moved.at[:, 7].add(-0.2), zero, qpos, zero)
+    assert float(same.local_position.max()) < 1e-5 and float(same.body_angle.max()) < 2e-3
+    assert float(errors.local_position[0, 3]) > 0.05 > float(errors.local_position[0, 6])
+
+
+def test_perfect_tracking_earns_the_sum_of_the_weights():
+    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
+    errors = tracking_errors(qpos, jnp.zeros((1, 35)), qpos, jnp.zeros((1, 35)))
+    inputs = rewards.RewardInputs(errors, qpos[:, 7:], jnp.zeros((1, 29)), jnp.zeros((1, 29)))
+    assert float(rewards.reward("beyondmimic", inputs)[0]) == pytest.approx(0.02 * 5.0, rel=1e-3)
+    weights = 1.5 * 7 / 14 + 0.75 * 7 / 14  # seven lower and seven upper links
+    assert float(rewards.reward("humanoid-gpt", inputs)[0]) == pytest.approx(0.02 * 3 * weights, rel=1e-2)
+
+
+def test_reward_terms_by_hand():
+    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
+    errors = tracking_errors(qpos, jnp.zeros((1, 35)), qpos, jnp.zeros((1, 35)))
+    errors = errors._replace(torso_position=jnp.array([0.3]), body_linear=jnp.full((1, 14), 2.0))
+    inputs = rewards.RewardInputs(errors, qpos[:, 7:], jnp.full((1, 29), 0.1), jnp.zeros((1, 29)))
+    terms = {term.name: float(term.value(inputs)[0]) for term in rewards.BEYONDMIMIC}
+    assert terms["torso_position"] == pytest.approx(np.exp(-1.0), rel=1e-5)
+    assert terms["body_linear_velocity"] == pytest.approx(np.exp(-4.0), rel=1e-5)
+    assert terms["action_rate"] == pytest.approx(29 * 0.01, rel=1e-5)
+    bent = inputs._replace(joint_pos=qpos[:, 7:].at[0, 3].set(2.8798 + 0.1))
+    half = 0.475 * (2.8798 + 0.087267)
+    middle = 0.5 * (2.8798 - 0.087267)
+    excess = float(rewards.BEYONDMIMIC[-1].value(bent)[0])
+    assert excess == pytest.approx(2.9798 - middle - half, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("preset", "field", "limit"),
+    [
+        ("sonic", "pelvis_height", 0.25),
+        ("sonic", "pelvis_angle", 1.0),
+        ("sonic", "end_effector_height", 0.25),
+        ("humanoid-gpt", "torso_angle", 1.0),
+        ("beyondmimic", "torso_gravity", 0.8),
+        ("beyondmimic", "torso_height", 0.25),
+    ],
+)
+def test_terminations_at_their_limits(preset, field, limit):
+    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
+    good = tracking_errors(qpos, jnp.zeros((1, 35)), qpos, jnp.zeros((1, 35)))
+    for value, expected in ((limit - 0.01, False), (limit + 0.01, True)):
+        errors = good._replace(**{field: jnp.full_like(getattr(good, field), value)})
+        assert bool(terminations.failed(preset, errors, qpos)[0]) is expected
+
+
+def test_scores_of_a_perfect_and_a_failing_episode():
+    ones = jnp.ones((10, 2))
+    failed = jnp.zeros((10, 2), bool).at[4:, 1].set(True)
+    trace = Trace(ones.astype(bool), failed, 0.1 * ones, ones, 0.05 * ones, ones, ones, jnp.zeros((10, 2, 36)))
+    result = scores(trace)
+    assert result.success.tolist() == [True, False]
+    assert result.seconds == pytest.approx([0.2, 0.08])
+    assert result.mpjpe_l_mm == pytest.approx([50.0, 50.0])
+
+
+def test_starts_leave_room_and_whole_clips_run_to_the_end(store):
+    starts = random_starts(store, np.arange(2), 50, 100, seed=1)
+    end = np.asarray(starts.frame) + np.asarray(starts.steps)
+    assert (end <= np.asarray(store.length)[np.asarray(starts.clip)] - 1).all()
+    assert (np.asarray(starts.steps) == 100).all()
+    assert np.asarray(whole_clips(store, np.arange(2)).steps).tolist() == (np.asarray(store.length) - 1).tolist()
+
+
+def test_wilson_and_bootstrap_against_known_values():
+    result = wilson(np.array([True] * 8 + [False] * 2))
+    assert (result.low, result.high) == pytest.approx((0.4902, 0.9433), abs=2e-4)
+    values = np.random.default_rng(0).normal(3.0, 1.0, 400)
+    mean = bootstrap_mean(values)
+    assert mean.high - mean.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert np.isnan(bootstrap_mean(np.array([np.nan])).value)
+
+
+def test_randomised_robots_differ_and_the_first_is_nominal():
+    models = draw_models(Randomisation(variants=3, friction=(0.5, 0.6), mass=(0.8, 1.2)), seed=0)
+    friction = [model.geom_friction[0, 0] for model in models]
+    assert friction[0] == 1.0 and len(set(friction)) == 3 and max(friction[1:]) <= 0.6
+    assert models[1].body_mass.sum() != pytest.approx(33.341, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_mjx_and_c_mujoco_are_the_same_physics(store):
+    from scaling.tracking.physics import MjxPhysics
+
+    env = TrackingEnv(CPhysics(), EnvConfig(start_noise=1.0))
+    task = task_of(store, 0.5)
+    state = env.start(jax.random.key(5), task, 32)
+    other = TrackingEnv(MjxPhysics(), EnvConfig(start_noise=1.0))
+    action = 0.3 * jax.random.normal(jax.random.key(6), (32, 29))
+    ours = env.advance(task, state, action)
+    theirs = jax.jit(other.advance)(task, state, action)
+    change = np.asarray(ours.qvel - state.physics.qvel)
+    residual = np.asarray(theirs.qvel - ours.qvel)
+    assert 1 - (residual**2).sum() / ((change - change.mean(0)) ** 2).sum() > 0.99
+    assert np.abs(np.asarray(theirs.qpos - ours.qpos)).max() < 5e-3
