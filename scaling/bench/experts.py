@@ -24,7 +24,7 @@ SHARE = 0.85
 def rows(quick: bool) -> Iterator[Row]:
     """Control steps a second of the environment and of the bare backend, C MuJoCo first, MJX where there is time."""
     store = _store()
-    yield from _beside_rollout(store, *((256, 16, 7) if quick else (1024, 32, 11)))
+    yield from _beside_rollout(store, *((256, 16, 5) if quick else (1024, 32, 11)))
     if not quick:
         yield from _beside_mjx(store, batch=128, steps=8, repeats=5)
         yield from _training(store)

@@ -46,4 +46,6 @@ def _import(take: Motion, repeats: int) -> Iterator[Row]:
         took = medians({"import": lambda: resample(read_motion(path)), "bytes": path.read_bytes}, repeats)
     frames = resample(take).frames
     yield Row("import_csv", frames / took["import"], "frames/s", target=200_000.0)
-    yield Row("import_csv_over_bytes", took["import"] / took["bytes"], "x", higher_is_better=False, ratio_to="read_bytes")
+    yield Row(
+        "import_csv_over_bytes", took["import"] / took["bytes"], "x", higher_is_better=False, ratio_to="read_bytes"
+    )

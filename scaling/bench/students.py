@@ -30,7 +30,9 @@ def rows(quick: bool) -> Iterator[Row]:
         yield from _decoding(size, ladder("transformer", size, OBS), repeats=50 if quick else 200)
     for size in ("1M",) if quick else ("1M", "B"):
         config = ladder("transformer", size, OBS)
-        yield from _training(size, config, sequences=8, repeats=7 if quick else 11, target=SHARE if size == "B" else None)
+        yield from _training(
+            size, config, sequences=8, repeats=7 if quick else 11, target=SHARE if size == "B" else None
+        )
 
 
 def _decoding(size: str, config: StudentConfig, repeats: int) -> Iterator[Row]:

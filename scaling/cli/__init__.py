@@ -1,7 +1,6 @@
 """The command `scaling`: one thin function a verb, one sentence for every mistake, exit codes that scripts can use."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -15,14 +14,17 @@ DONE, CHECK_FAILED, BAD_INPUT, REQUEUE, INTERRUPTED = 0, 1, 2, 75, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code: 0 done, 1 a check failed, 2 bad input, 75 stopped with its state saved."""
     process.prepare()
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = build_parser().parse_args(given)
     except SystemExit as leaving:  # argparse's way out of --help and of usage errors
         return leaving.code if isinstance(leaving.code, int) else DONE
-    return _run(arguments)
+    arguments.given = given
+    return run(arguments)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """The verb of parsed arguments, its outcome written out, and every way in which it may end as an exit code."""
     with process.quiet(), process.watch(arguments.on_signal) as received:
         try:
             with output.diverted():
@@ -31,9 +33,6 @@ def _run(arguments: argparse.Namespace) -> int:
             if outcome.complaint is not None:
                 _tell(outcome.complaint)
             return outcome.code
-        except BrokenPipeError:  # the reader (`| head`) has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return DONE
         except InputError as error:
             return _tell(str(error))
         except (KeyboardInterrupt, process.Stopped):

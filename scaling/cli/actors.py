@@ -108,7 +108,9 @@ def _expert(folder: Path, expert: int | None) -> Actor:
     if expert is None and bank.experts == 1:
         expert = 0
     if expert is None or not 0 <= expert < bank.experts:
-        raise InputError(f"{folder} is a bank of {bank.experts} experts: say who plays with --expert 0 to {bank.experts - 1}")
+        raise InputError(
+            f"{folder} is a bank of {bank.experts} experts: say who plays with --expert 0 to {bank.experts - 1}"
+        )
     params = jax.tree.map(lambda x: x[expert], bank)
     row = {"trainer": card.trainer, "assist": card.assist, "clusters": card.clusters, "expert": expert}
     return Actor("bank", folder, f"expert {expert} of {bank.experts}", BANK_POLICY, params, 1, row)

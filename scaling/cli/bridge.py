@@ -18,7 +18,11 @@ def add_verbs(verbs: Verbs) -> None:
     run.add_argument("--backend", default="auto", metavar="auto|xla|onnx")
     run.add_argument("--fast", action="store_true", help="let the simulation run as fast as it can")
     run.add_argument("--out", metavar="DIR", help="write the rollout there (`scaling view` draws it)")
-    for name, what in (("simulate", "the twin on the wire"), ("status", "how the bridge is"), ("replay", "a log again")):
+    for name, what in (
+        ("simulate", "the twin on the wire"),
+        ("status", "how the bridge is"),
+        ("replay", "a log again"),
+    ):
         later = add(rooms, name, _later, f"{what} (not built yet)")
         later.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
         later.set_defaults(name=name)

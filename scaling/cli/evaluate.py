@@ -68,7 +68,9 @@ def load_clips(path: str, split: str, frames: int) -> Clips:
     needed = max(frames, 2)
     for name, _, qpos in found:
         if len(qpos) < needed:
-            refused[name] = f"{name}: {len(qpos)} frames at 50 Hz, fewer than the context of {needed}; give a longer clip"
+            refused[name] = (
+                f"{name}: {len(qpos)} frames at 50 Hz, fewer than the student's context of {needed}; give a longer clip"
+            )
     kept = [one for one in found if one[0] not in refused]
     if not kept:
         raise InputError(f"{path}: no clip can be played; {next(iter(refused.values()))}")
@@ -183,6 +185,8 @@ def aggregate(scores: "Scores", mask: "np.ndarray", protocol: str) -> dict[str, 
 
     `mpjpe_l_mm` and the other errors are up to failure, `mpjpe_l_whole_mm` over the whole clip.
     """
+    import numpy as np
+
     from scaling.tracking.intervals import bootstrap_mean, wilson
 
     success = wilson(scores.success[mask])
@@ -191,7 +195,9 @@ def aggregate(scores: "Scores", mask: "np.ndarray", protocol: str) -> dict[str, 
     columns = {"survival_s": scores.seconds, **{error: getattr(scores, error) for error in _ERRORS}}
     for name, values in columns.items():
         mean = bootstrap_mean(values[mask])
-        found |= {name: mean.value, f"{name}_interval": [mean.low, mean.high]}
+        # One episode says nothing of the spread.
+        interval = [mean.low, mean.high] if np.isfinite(values[mask]).sum() > 1 else [None, None]
+        found |= {name: mean.value, f"{name}_interval": interval}
     return found
 
 

@@ -4,11 +4,10 @@ import argparse
 import difflib
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-from scaling.cli.output import Outcome, pairs
+from scaling.cli.output import Grid, Outcome, pairs
 from scaling.cli.parser import Verbs, add
 from scaling.errors import InputError
 
@@ -64,7 +63,7 @@ def _fit(arguments: argparse.Namespace) -> Outcome:
         drop_highest=arguments.drop_highest,
         resamples=arguments.resamples,
         seed=arguments.seed,
-        command=shlex.join(["scaling", *sys.argv[1:]]),
+        command=shlex.join(["scaling", *arguments.given]),
     )
     words = [card_markdown(law, f"Fit of {arguments.table}")]
     if arguments.report is not None:
@@ -85,7 +84,7 @@ def _predict(arguments: argparse.Namespace) -> Outcome:
     loss, low, high = law.predict(**point)
     given = {role: value for role, value in point.items() if value is not None}
     prediction = {**given, "loss": loss, "interval": [low, high], "level": law.record["level"]}
-    words = [
+    words: list[str | Grid] = [
         pairs({**given, "loss": loss, f"{law.record['level']:.0%} interval": [low, high], "form": law.form}),
         f"{law.label}: {law.record['label_reason']}. {law.verdict}",
     ]
@@ -94,6 +93,8 @@ def _predict(arguments: argparse.Namespace) -> Outcome:
 
 def _record(path: Path, name: str | None) -> Any:
     """The record of a fit, or of one of the laws of a study."""
+    if not path.is_file():
+        raise InputError(f"{path} is not there or not a file: make one with scaling fit --json")
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:

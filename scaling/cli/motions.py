@@ -89,8 +89,10 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         except InputError as error:
             refused[str(file)] = str(error)
     if not read:
-        first = next(iter(refused.values()))
-        raise InputError(first if len(refused) == 1 else f"none of {len(refused)} files is readable; the first: {first}")
+        reason = next(iter(refused.values()))
+        raise InputError(
+            reason if len(refused) == 1 else f"none of {len(refused)} files is readable; the first: {reason}"
+        )
     duplicates = _duplicates(read)
     copies = {path for group in duplicates for path in group[1:]}
     kept = _named([(path, motion) for path, motion in read if path not in copies])

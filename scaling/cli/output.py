@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,18 +40,32 @@ class Outcome:
 
 def emit(outcome: Outcome, target: str | None) -> None:
     """Write the JSON to `target` ("-": standard output) and nothing else, or the words where no target is given."""
-    if target is None:
-        _speak(outcome.words)
-        return
-    from scaling.record.files import jsonable, told, write_json
+    from scaling.record.files import disk_full, jsonable, told, write_json
 
-    if target == "-":
-        print(json.dumps(jsonable(outcome.data), indent=1, allow_nan=False), flush=True)
+    if target is not None and target != "-":
+        try:
+            write_json(Path(target), outcome.data)
+        except OSError as error:
+            raise told(error, Path(target), "writing") or InputError(f"{target} cannot be written ({error})") from error
         return
     try:
-        write_json(Path(target), outcome.data)
+        if target is None:
+            _speak(outcome.words)
+        else:
+            print(json.dumps(jsonable(outcome.data), indent=1, allow_nan=False))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        _abandon()
     except OSError as error:
-        raise told(error, Path(target), "writing") or InputError(f"{target} cannot be written ({error})") from error
+        if not disk_full(error):
+            raise
+        _abandon()
+        raise InputError("the disk is full behind standard output: free some space and run it again") from error
+
+
+def _abandon() -> None:
+    """Nothing more goes to standard output, not even what Python would flush as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def cell(value: Any) -> str:
@@ -89,7 +104,6 @@ def _speak(words: Sequence[str | Grid]) -> None:
         for row in part.rows:
             table.add_row(*(cell(value).replace("[", r"\[") for value in row))
         console.print(table)
-    sys.stdout.flush()
 
 
 @contextlib.contextmanager

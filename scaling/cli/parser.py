@@ -49,7 +49,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="scaling",
         description="An instrument for measuring how humanoid motion tracking scales.",
-        epilog="Exit codes: 0 done, 1 a check failed, 2 bad input or usage, 75 stopped by SIGTERM with its state saved.",
+        epilog="Exit codes: 0 done, 1 a check failed, 2 bad input or usage, 75 stopped by SIGTERM, state saved.",
     )
     parser.add_argument("--version", action="version", version=f"scaling {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)

@@ -1,7 +1,6 @@
 """`scaling quickstart` and `scaling run`: the whole pipeline, and one experiment by name."""
 
 import argparse
-import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def add_verbs(verbs: Verbs) -> None:
     run = add(verbs, "run", _run, "one experiment by name", on_signal="save")
     run.add_argument("experiment", metavar="EXPERIMENT")
     run.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="override a figure of its config, by dotted path"
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="override a figure, by dotted path"
     )
 
 
@@ -53,7 +52,8 @@ def _told(summary: dict[str, Any]) -> list[str | Grid]:
     if laws:
         words.append(Grid(("law", "form", "fitted", "95 % interval", "hold-out error", "label"), laws, "Laws"))
     words += summary.get("sentences", [])
-    paths = {name: summary[name] for name in ("table", "law", "report", "policy", "render", "video") if name in summary}
+    kinds = ("table", "law", "report", "policy", "render", "video")
+    paths: dict[str, Any] = {name: summary[name] for name in kinds if name in summary}
     if summary.get("renderer_reason"):
         paths["about the picture"] = summary["renderer_reason"]
     words.append(pairs(paths))
@@ -77,14 +77,9 @@ def _laws(path: Path) -> list[tuple[Any, ...]]:
 
 
 def _run(arguments: argparse.Namespace) -> Outcome:
-    from scaling.study import experiments
+    from scaling.study.experiments import run_experiment
 
-    known = list(experiments.names())
-    if arguments.experiment not in known:
-        near = difflib.get_close_matches(arguments.experiment, known, n=3, cutoff=0.4)
-        guess = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
-        raise InputError(f"no experiment is called {arguments.experiment!r}; {guess}")
-    row = experiments.run_experiment(arguments.experiment, _overrides(arguments.set))
+    row = run_experiment(arguments.experiment, _overrides(arguments.set))
     return Outcome(row, [pairs(row)])
 
 

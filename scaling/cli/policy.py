@@ -61,7 +61,9 @@ def _bench(arguments: argparse.Namespace) -> Outcome:
 
 
 def _outcome(report: dict[str, Any]) -> Outcome:
-    shown = {name: report[name] for name in ("policy", "ok", "failures", "max_abs_difference") if name in report}
+    shown: dict[str, Any] = {
+        name: report[name] for name in ("policy", "ok", "failures", "max_abs_difference") if name in report
+    }
     for name, found in report["backends"].items():
         latency = found["latency_ms"]
         shown[f"latency, {name}"] = f"{latency['median']:.3f} ms (99th percentile {latency['p99']:.3f} ms)"

@@ -94,5 +94,5 @@ def told(error: Exception) -> str | None:
         known = files.told(error, Path(os.fsdecode(error.filename)), "writing")
         return None if known is None else str(known)
     if isinstance(error, ModuleNotFoundError) and (error.name or "scaling").split(".")[0] != "scaling":
-        return f"this verb needs the package {error.name!r}: install the training stack with pip install 'scaling[train]'"
+        return f"this needs the package {error.name!r}: install the training stack with pip install 'scaling[train]'"
     return None

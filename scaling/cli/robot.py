@@ -36,7 +36,7 @@ def _check(arguments: argparse.Namespace) -> Outcome:
         qpos, position, quat = _reference(Path(arguments.against))
     found_position, found_quat = forward_kinematics(qpos)
     mass = float(mujoco.mj_getTotalmass(model))
-    report = {
+    report: dict[str, Any] = {
         "mass_kg": mass,
         "max_position_error_m": float(np.linalg.norm(found_position - position, axis=-1).max()),
         "max_rotation_error_rad": float(angle_between(found_quat, quat).max()),
@@ -89,9 +89,12 @@ def _reference(path: Path) -> tuple[Any, Any, Any]:
         with np.load(path, allow_pickle=False) as data:
             qpos, position, quat = (np.asarray(data[name], float) for name in ("qpos", "body_pos", "body_quat"))
             names = [str(name) for name in data["body_names"]] if "body_names" in data.files else list(BODY_NAMES)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give an npz with qpos, body_pos, body_quat and body_names") from None
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path}: not a readable reference ({error}); give an npz with qpos, body_pos, body_quat and body_names"
+            f"{path}: not a readable reference ({type(error).__name__}); give an npz with qpos, body_pos, body_quat "
+            "and body_names"
         ) from None
     missing = sorted(set(BODY_NAMES) - set(names))
     shapes = (len(qpos), len(names), 3), (len(qpos), len(names), 4)

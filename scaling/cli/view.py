@@ -4,7 +4,7 @@ import argparse
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaling.cli.output import Outcome, pairs
 from scaling.cli.parser import Verbs, add
@@ -36,7 +36,7 @@ def _view(arguments: argparse.Namespace) -> Outcome:
     path = Path(arguments.thing)
     out = Path(arguments.out) if arguments.out else Path("out", "view", path.name.split(".")[0] or "clip")
     written = view_rollout(rollout, out, RenderSettings(max_seconds=arguments.seconds))
-    report = {name: str(value) for name, value in written.items()}
+    report: dict[str, Any] = {name: str(value) for name, value in written.items()}
     report |= {"title": rollout.title, "seconds": rollout.seconds, "assist": rollout.assist}
     return Outcome(report, [pairs(report)])
 

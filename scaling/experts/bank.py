@@ -58,7 +58,9 @@ def act(bank: Bank, obs: Float[Array, "K E obs"]) -> Float[Array, "K E 29"]:
 def save_bank(path: Path, bank: Bank, card: BankCard) -> None:
     """Parameters (Orbax) and card (JSON) below `path`."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute() / "params", bank._asdict() | {"normaliser": bank.normaliser._asdict()}, force=True)
+        checkpointer.save(
+            path.absolute() / "params", bank._asdict() | {"normaliser": bank.normaliser._asdict()}, force=True
+        )
     (path / "card.json").write_text(json.dumps(asdict(card), indent=1))
 
 

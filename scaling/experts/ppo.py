@@ -96,6 +96,12 @@ def _normalise(obs: Array, statistics: running_statistics.RunningStatisticsState
     return Normaliser(statistics.mean, statistics.std)(obs)
 
 
+def _absorb(
+    statistics: running_statistics.RunningStatisticsState, obs: Array
+) -> running_statistics.RunningStatisticsState:
+    return running_statistics.update(statistics, obs, std_min_value=_MIN_STD)
+
+
 def make_networks(config: PPOConfig) -> networks.PPONetworks:
     """Brax's actor and critic; the mean head starts near zero, so that the first policy is the reference itself."""
     return networks.make_ppo_networks(
@@ -118,9 +124,7 @@ class Trainer:
         self.env = env
         self.config = config
         self.networks = make_networks(config)
-        self.optimiser = optax.chain(
-            optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5)
-        )
+        self.optimiser = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
 
     def init(self, key: Key[Array, ""], task: Task) -> TrainState:
         """Fresh networks, statistics and episodes."""
@@ -128,12 +132,13 @@ class Trainer:
         params = losses.PPONetworkParams(
             policy=self.networks.policy_network.init(policy_key), value=self.networks.value_network.init(value_key)
         )
-        normaliser = running_statistics.init_state(
-            specs.Array((observation_dim(EXPERT_TERMS),), jnp.dtype("float32"))
-        )
+        normaliser = running_statistics.init_state(specs.Array((observation_dim(EXPERT_TERMS),), jnp.dtype("float32")))
         if self.config.warm_start > 0:
             clone_key, env_key = jax.random.split(env_key)
-            statistics = (normaliser, lambda state, seen: running_statistics.update(state, seen, std_min_value=_MIN_STD))
+            statistics = (
+                normaliser,
+                lambda state, seen: running_statistics.update(state, seen, std_min_value=_MIN_STD),
+            )
             policy, normaliser = clone(
                 clone_key,
                 self.env,
@@ -165,7 +170,9 @@ class Trainer:
         # The update sees the statistics that the behaviour saw: a moved normaliser would read as KL.
         params, optimiser, rate, losses_ = self._update(update_key, state, state.normaliser, data)
         normaliser = running_statistics.update(state.normaliser, data.observation, std_min_value=_MIN_STD)
-        healthy = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((params, normaliser.mean))]))
+        healthy = jnp.all(
+            jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((params, normaliser.mean))])
+        )
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
@@ -254,9 +261,7 @@ class Trainer:
 
         def epoch(carry: Any, key: Key[Array, ""]) -> tuple[Any, Any]:
             order = jax.random.permutation(key, config.envs)
-            batches = jax.tree.map(
-                lambda x: x[order].reshape(config.minibatches, -1, *x.shape[1:]), data
-            )
+            batches = jax.tree.map(lambda x: x[order].reshape(config.minibatches, -1, *x.shape[1:]), data)
             return jax.lax.scan(minibatch, carry, batches)
 
         epoch_key, loss_key = jax.random.split(key)

@@ -19,7 +19,7 @@ from scaling.record.progress import Progress, say
 from scaling.record.runs import RunLog
 from scaling.robot.model import CONVERGED
 from scaling.tracking.env import Task, TrackingEnv
-from scaling.tracking.evaluate import OPEN_LOOP, Policy, Scores, Starts, make_player, random_starts, scores
+from scaling.tracking.evaluate import OPEN_LOOP, Policy, Scores, Starts, Trace, make_player, random_starts, scores
 from scaling.tracking.intervals import bootstrap_mean, wilson
 from scaling.tracking.physics import CPhysics, Physics, make_physics
 from scaling.tracking.randomise import draw_models
@@ -99,7 +99,7 @@ def train_bank(
         raise InputError(f"{work}: an expert's parameters are not finite; lower learning_rate and train again")
     rows = measure_competence(bank, store, clusters, config.assist, competence, title)
     restored = np.asarray(state.restored)
-    for index, row in enumerate(rows):
+    for row in rows:
         row["restored"] = int(restored[row["cluster"]])
     card = BankCard(
         trainer="ppo",
@@ -123,7 +123,7 @@ def _train(
         progress.update(0, message="compiling")
         state = init(jax.random.split(key, experts), task)
         state, done = checkpoints.restore(state)
-        with RunLog(work / "log", resume_from=done) as log:
+        with RunLog(work / "log", resume_from=done + 1) as log:
             while done < config.iterations:
                 state, metrics = advance(state, task)
                 done += chunk
@@ -204,7 +204,7 @@ def measure_competence(
             figures: list[list[Scores]] = []
             for play, params in ((expert, bank), (baseline, jnp.zeros(len(clusters)))):
                 trace = play(params, store, starts, jnp.asarray(level, jnp.float32), steps)
-                figures.append([scores(jax.tree.map(lambda x: x[k], trace)) for k in range(len(clusters))])
+                figures.append([scores(Trace(*(values[k] for values in trace))) for k in range(len(clusters))])
                 progress.update(2 * levels.index(level) + len(figures))
             for k, (mine, open_loop) in enumerate(zip(*figures, strict=True)):
                 rows.append({"cluster": k, "segments": len(clusters[k]), "assist": level, **_compare(mine, open_loop)})
@@ -240,9 +240,7 @@ def bank_builder(
     """The `build(work)` of the expert stage."""
 
     def build(work: Path) -> None:
-        train_bank(
-            jax.random.key(seed), make_store(), clusters, config, work, backend, competence, title
-        )
+        train_bank(jax.random.key(seed), make_store(), clusters, config, work, backend, competence, title)
 
     return build
 

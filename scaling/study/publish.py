@@ -1,6 +1,6 @@
 """What people take away: the exported policy, its rendering on a clip, and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,24 @@ from scaling.laws import card_markdown
 from scaling.motion.corpus import Corpus
 from scaling.policy.check import check_policy
 from scaling.policy.export import export_policy
+from scaling.record.files import write_json
+from scaling.record.progress import Progress
+from scaling.record.store import Artifact, ArtifactStore
 from scaling.robot.model import CONVERGED
 from scaling.study.config import StudyConfig
 from scaling.study.results import DATA_AXES, LawResult, law_figure
-from scaling.study.stages import Clusters, Teaching, store_of
+from scaling.study.stages import Clusters, Teaching, read_json, store_of
 from scaling.tracking.evaluate import Starts, make_player, scores
 from scaling.tracking.physics import CPhysics
 from scaling.view import sections
 from scaling.view.render import view_rollout
 from scaling.view.report import write_report
 from scaling.view.rollout import Rollout
+
+POLICY_VERSION = 1
+RENDER_VERSION = 1
+_CHECK, _POLICY, _VIEWS = "check.json", "policy", "views.json"
+_PICTURES = ("strip", "video", "player")
 
 SHOWN_COLUMNS = (
     "run",
@@ -43,7 +51,7 @@ SHOWN_COLUMNS = (
 
 
 def export_best(student: Student, row: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Exports and checks in a fresh process; the check's report with the folder under `policy`.
+    """Exports and checks in a fresh process; the check's report.
 
     Raises InputError where the exported program does not repeat the student.
     """
@@ -51,7 +59,7 @@ def export_best(student: Student, row: Mapping[str, Any], out: Path) -> dict[str
     report = check_policy(folder)
     if not report["ok"]:
         raise InputError(f"{folder}: the exported policy does not repeat the student: {'; '.join(report['failures'])}")
-    return {"policy": folder, **report}
+    return report
 
 
 def roll_out(student: Student, corpus: Corpus, segment: int, assist: float, protocol: str, seconds: float) -> Rollout:
@@ -85,6 +93,53 @@ def render_best(student: Student, corpus: Corpus, config: StudyConfig, out: Path
         rollout.save(folder / "rollout.npz")
         views.append((view, rollout.caption()))
     return views
+
+
+def policy_stage(store: ArtifactStore, student: Student, row: Mapping[str, Any]) -> Artifact:
+    """The exported policy of a row's student, checked."""
+
+    def build(work: Path) -> None:
+        write_json(work / _CHECK, export_best(student, row, work / _POLICY))
+
+    return store.stage("policy", _lasting(row), {"student": row["config_hash"]}, POLICY_VERSION, build)
+
+
+def load_check(artifact: Artifact) -> dict[str, Any]:
+    """The check of an exported policy, with its folder under `policy`."""
+    return read_json(artifact.path / _CHECK) | {"policy": artifact.path / _POLICY}
+
+
+def render_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, student: Student, row: Mapping[str, Any]
+) -> Artifact:
+    """The student of a row, drawn on a held-out clip."""
+    key = {"row": _lasting(row), "protocol": config.closed_loop.protocol, "assist": config.assist}
+
+    def build(work: Path) -> None:
+        with Progress("render", 1) as progress:
+            views = render_best(student, Corpus.load(corpus.path), config, work)
+            progress.update(1)
+        write_json(
+            work / _VIEWS, [[_map_paths(view, lambda path: path.relative_to(work)), text] for view, text in views]
+        )
+
+    inputs = {"student": row["config_hash"], "corpus": corpus}
+    return store.stage("render", key, inputs, RENDER_VERSION, build)
+
+
+def load_views(artifact: Artifact) -> list[tuple[dict[str, Any], str]]:
+    """What `render_best` gave: each view with its caption."""
+    kept = read_json(artifact.path / _VIEWS)
+    return [(_map_paths(view, lambda path: artifact.path / path), text) for view, text in kept]
+
+
+def _map_paths(view: Mapping[str, Any], change: Callable[[Path], Path]) -> dict[str, Any]:
+    return {key: str(change(Path(value))) if key in _PICTURES else value for key, value in view.items()}
+
+
+def _lasting(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row without what differs each time it is made."""
+    return {name: value for name, value in row.items() if name != "seconds"}
 
 
 def competence_section(teachings: Sequence[Teaching]) -> list[sections.Competence]:
@@ -142,6 +197,10 @@ def publish_report(
 ) -> Path:
     """The self-contained HTML page."""
     minutes = {split: corpus.hours(corpus.indices(split)) * 60 for split in ("train", "val", "test")}
+    at_zero = best.get("survival_s_assist0", best["survival_s"])
+    curves = sections.Figure(
+        law_figure(rows, result, config), "Validation loss of each run; hollow points are held out of the fits."
+    )
     source = config.motions.path or f"generated motion (seed {config.motions.seed})"
     parts: list[Any] = [
         sections.Headline(
@@ -154,13 +213,13 @@ def publish_report(
             facts={
                 "assist (in brackets: at 0)": f"{config.assist:g}",
                 "best student": best["run"],
-                "its survival": f"{best['survival_s']:.2f} s ({best.get('survival_s_assist0', best['survival_s']):.2f} s)",
+                "its survival": f"{best['survival_s']:.2f} s ({at_zero:.2f} s)",
                 "export difference": f"{check['max_abs_difference']:.1e}",
             },
         ),
         sections.Figures(
             "Scaling curves",
-            [sections.Figure(law_figure(rows, result, config), "Validation loss of each run; hollow points are held out.")],
+            [curves],
             note="\n".join(f"- {sentence}" for sentence in result.sentences),
         ),
         sections.Table("Runs", list(rows), [c for c in SHOWN_COLUMNS if any(c in row for row in rows)]),
@@ -176,7 +235,12 @@ def publish_report(
         sections.Table(
             "Clusters",
             [
-                {"K": k, "sizes": ", ".join(map(str, c.report["sizes"])), "balance": c.report["balance"], "ARI": c.report["stability_ari"]}
+                {
+                    "K": k,
+                    "sizes": ", ".join(map(str, c.report["sizes"])),
+                    "balance": c.report["balance"],
+                    "ARI": c.report["stability_ari"],
+                }
                 for k, c in clusters.items()
             ],
         ),

@@ -9,12 +9,16 @@ from scaling.distill.student import Student
 from scaling.laws import Law, figures, fit_groups
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash
+from scaling.record.progress import Progress
+from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import write_table
 from scaling.study.config import StudyConfig
 from scaling.study.stages import Run, Teaching
 
 DATA_AXES = ("unique_frames", "hours")
 GROUP = ("student", "size")
+LAWS_VERSION = 1
+_READ = ("run", "val_loss", *GROUP, *DATA_AXES)
 
 
 def rows_of_group(
@@ -77,19 +81,49 @@ class LawResult:
             "refused": {_name(key): reason for key, reason in self.refused.items()},
         }
 
+    @staticmethod
+    def from_json(record: dict[str, Any]) -> "LawResult":
+        """Inverse of `to_json`."""
+        return LawResult(
+            {_key(name): Law.from_json(law) for name, law in record["laws"].items()},
+            {_key(name): reason for name, reason in record["refused"].items()},
+            record["sentences"],
+            record["supported"],
+            record["validated"],
+        )
+
 
 def _name(key: tuple[str, tuple]) -> str:
     return "|".join([key[0], *(str(part) for part in key[1])])
 
 
+def _key(name: str) -> tuple[str, tuple]:
+    axis, *group = name.split("|")
+    return axis, tuple(group)
+
+
+def laws_stage(store: ArtifactStore, config: StudyConfig, rows: Sequence[dict[str, Any]]) -> Artifact:
+    """The fits of a table, keyed by the columns that they read."""
+    read = [{name: row[name] for name in (*_READ, "clusters", "status")} for row in rows]
+    key = {"rows": read, "clusters": config.clusters, "resamples": config.resamples, "seed": config.seed}
+
+    def build(work: Path) -> None:
+        with Progress("laws", 1) as progress:
+            progress.update(0, message=f"{config.resamples} bootstrap resamples of each fit")
+            write_json(work / "law.json", fit_laws(rows, config).to_json())
+            progress.update(1)
+
+    return store.stage("laws", key, {}, LAWS_VERSION, build)
+
+
 def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
-    """Validation loss against frames and hours for each student, on the arms of the first bank; largest arm held out."""
+    """Validation loss against frames and hours of each student, over the first bank's arms, the largest held out."""
     arms = [row for row in rows if row["clusters"] == config.clusters[0] and row["status"] == "finished"]
     laws: dict[tuple[str, tuple], Law] = {}
     refused: dict[tuple[str, tuple], str] = {}
     if not arms:
         return LawResult({}, {}, ["No run finished: there is nothing to fit."], False, False)
-    columns = {name: [row[name] for row in arms] for name in ("run", "val_loss", *GROUP, *DATA_AXES)}
+    columns = {name: [row[name] for row in arms] for name in _READ}
     for axis in DATA_AXES:
         found, failed = fit_groups(
             columns, by=GROUP, loss="val_loss", data=axis, run="run", resamples=config.resamples, seed=config.seed
@@ -98,11 +132,12 @@ def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
         refused |= {(axis, group): reason for group, reason in failed.items()}
     shown = {group: law for (axis, group), law in laws.items() if axis == DATA_AXES[0]}
     sentences = [f"{' '.join(map(str, group))}: {law.verdict}" for group, law in shown.items()]
-    sentences += [f"{' '.join(map(str, g))}: no law ({why})" for (axis, g), why in refused.items() if axis == DATA_AXES[0]]
+    without = {group: reason for (axis, group), reason in refused.items() if axis == DATA_AXES[0]}
+    sentences += [f"{' '.join(map(str, group))}: no law ({reason})" for group, reason in without.items()]
     supported = [law for law in shown.values() if law.supported]
     validated = [law for law in supported if law.record["validated"]]
     lead = (
-        f"{len(supported)} of {len(shown) + len([k for k in refused if k[0] == DATA_AXES[0]])} students support a law "
+        f"{len(supported)} of {len(shown) + len(without)} students support a law "
         f"of validation loss against unique frames; {len(validated)} of these predicted the held-out largest arm."
     )
     return LawResult(laws, refused, [lead, *sentences], bool(supported), bool(validated))
@@ -111,7 +146,7 @@ def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
 def law_figure(rows: Sequence[dict[str, Any]], result: LawResult, config: StudyConfig) -> str:
     """SVG of loss against frames and hours, one series per student, with the fitted curves."""
     arms = [row for row in rows if row["clusters"] == config.clusters[0]]
-    columns = {name: [row[name] for row in arms] for name in ("run", "val_loss", *GROUP, *DATA_AXES)}
+    columns = {name: [row[name] for row in arms] for name in _READ}
     figure = figures.loss_curves(
         columns,
         loss="val_loss",
@@ -128,7 +163,7 @@ def best_row(rows: Sequence[dict[str, Any]], protocol: str) -> dict[str, Any]:
     done = [row for row in rows if row["status"] == "finished"]
 
     def merit(row: dict[str, Any]) -> tuple[float, float, float]:
-        zero = "_assist0" if f"survival_s_assist0" in row else ""
+        zero = "_assist0" if "survival_s_assist0" in row else ""
         return (row[f"success_{protocol}{zero}"], row[f"survival_s{zero}"], -row["val_loss"])
 
     return max(done, key=merit)

@@ -1,10 +1,10 @@
 """The stages of a study: pure functions of configs and earlier artifacts, each kept in the store and never redone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -192,6 +192,20 @@ class Teaching:
         return load_bank(self.bank.path)[1]
 
 
+def teaching_stages(
+    store: ArtifactStore,
+    config: StudyConfig,
+    corpus: Artifact,
+    k: int,
+    keep: Callable[[str, Artifact], Artifact] = lambda title, artifact: artifact,
+) -> Teaching:
+    """Clusters, bank and validation set for K = `k`; `keep(title, artifact)` sees each as it is done."""
+    clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed))
+    bank = keep(f"experts K={k}", bank_stage(store, config, corpus, clusters))
+    valset = keep(f"validation set K={k}", valset_stage(store, config, corpus, clusters, bank))
+    return Teaching(k, clusters, bank, valset)
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of a group: arm, seed and clustering; `spec` is what DAgger needs of it."""
@@ -216,7 +230,8 @@ def runs_of(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[Run]:
 
 def student_config(config: StudyConfig, family: str, size: str) -> StudentConfig:
     """The ladder's student for this study's observations."""
-    return ladder(family, size, observation_dim(STUDENT_TERMS), context=config.context, history=config.history)
+    kind = cast(Literal["mlp", "transformer"], family)
+    return ladder(kind, size, observation_dim(STUDENT_TERMS), context=config.context, history=config.history)
 
 
 def students_stage(

@@ -117,9 +117,7 @@ class TrackingEnv:
         variant = jax.random.randint(variant_key, (count,), 0, self.physics.variants)
         physics = self._noisy(noise_key, *frame_at(task.store, clip, frame))
         zeros = jnp.zeros((count,), jnp.int32)
-        return EnvState(
-            physics, clip, frame, zeros, jnp.zeros((count, 29)), variant, self._next_push(push_key, count)
-        )
+        return EnvState(physics, clip, frame, zeros, jnp.zeros((count, 29)), variant, self._next_push(push_key, count))
 
     def reset(self, key: Key[Array, ""], task: Task, count: int) -> tuple[EnvState, Float[Array, "E obs"]]:
         """A batch of fresh episodes of uneven age, so that they do not end in step, and its observation."""

@@ -67,16 +67,14 @@ class Scores:
 
 
 def random_starts(store: ClipStore, clips: Int[np.ndarray, "M"], count: int, steps: int, seed: int) -> Starts:
-    """`count` starts spread over `clips` (in turn) at random frames that leave `steps` frames of the clip, if it has them."""
+    """`count` starts over `clips` in turn, at random frames that leave `steps` frames of the clip if it has them."""
     rng = np.random.default_rng(seed)
     length = np.asarray(store.length)
     clip = np.resize(rng.permutation(np.asarray(clips)), count)
     room = np.maximum(length[clip] - 1 - steps, 0)
     frame = np.floor(rng.random(count) * (room + 1)).astype(np.int32)
     wanted = np.minimum(steps, length[clip] - 1 - frame)
-    return Starts(
-        jnp.asarray(clip, jnp.int32), jnp.asarray(frame), jnp.asarray(wanted, jnp.int32)
-    )
+    return Starts(jnp.asarray(clip, jnp.int32), jnp.asarray(frame), jnp.asarray(wanted, jnp.int32))
 
 
 def whole_clips(store: ClipStore, clips: Int[np.ndarray, "M"]) -> Starts:
@@ -152,7 +150,7 @@ def scores(trace: Trace) -> Scores:
     return Scores(
         seconds=alive.sum(axis=0) * 0.02,
         wanted=valid.sum(axis=0) * 0.02,
-        success=~failed.any(axis=0),
+        success=np.asarray(~failed.any(axis=0)),
         mpjpe_l_mm=1000 * mean(trace.local, alive),
         mpjpe_l_whole_mm=1000 * mean(trace.local, valid),
         mpkpe_hgpt_mm=1000 * mean(trace.own_frame, alive),

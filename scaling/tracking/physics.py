@@ -71,13 +71,9 @@ class CPhysics:
         self._spec = int(mujoco.mjtState.mjSTATE_CTRL.value | mujoco.mjtState.mjSTATE_QFRC_APPLIED.value)
         self._state_size = mujoco.mj_stateSize(self._models[0], mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
 
-    def step(
-        self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array
-    ) -> PhysicsState:
+    def step(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
         """See `Physics.step`."""
-        shapes = PhysicsState(
-            jax.ShapeDtypeStruct(state.qpos.shape, jnp.float32), jax.ShapeDtypeStruct(state.qvel.shape, jnp.float32)
-        )
+        shapes = tuple(jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in state)
         out = jax.pure_callback(self._host, shapes, *state, ctrl, force, assist, variant, vmap_method="broadcast_all")
         return PhysicsState(*out)
 
@@ -137,9 +133,7 @@ class MjxPhysics:
 
     name = "mjx"
 
-    def __init__(
-        self, options: PhysicsOptions = STANDARD, models: Sequence[mujoco.MjModel] | None = None
-    ) -> None:
+    def __init__(self, options: PhysicsOptions = STANDARD, models: Sequence[mujoco.MjModel] | None = None) -> None:
         self.options = options
         models = list(models) if models else [build_model(options)]
         self.variants = len(models)
@@ -151,18 +145,14 @@ class MjxPhysics:
             if any(not np.array_equal(getattr(model, field), getattr(models[0], field)) for model in models)
         }
 
-    def step(
-        self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array
-    ) -> PhysicsState:
+    def step(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
         """See `Physics.step`."""
         one = self._step_one
         for _ in range(state.qpos.ndim - 1):
             one = jax.vmap(one)
         return one(state, ctrl, force, assist, variant)
 
-    def _step_one(
-        self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array
-    ) -> PhysicsState:
+    def _step_one(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
         model = self._model.tree_replace({name: values[variant] for name, values in self._varied.items()})
         damping = jnp.concatenate([assist * jnp.asarray(ROOT_DAMPING, jnp.float32), model.dof_damping[6:]])
         model = model.replace(dof_damping=damping)

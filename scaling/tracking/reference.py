@@ -19,9 +19,7 @@ class ClipStore(NamedTuple):
     length: Int[Array, "S"]
 
 
-def make_store(
-    qpos: Float[np.ndarray, "N 36"], start: Int[np.ndarray, "S"], length: Int[np.ndarray, "S"]
-) -> ClipStore:
+def make_store(qpos: Float[np.ndarray, "N 36"], start: Int[np.ndarray, "S"], length: Int[np.ndarray, "S"]) -> ClipStore:
     """A store on the default device.
 
     Raises ValueError for a clip of fewer than two frames or one that leaves the packed array.

@@ -62,7 +62,9 @@ BEYONDMIMIC = (
     RewardTerm("joint_limits", -10.0, lambda i: _limit_excess(i.joint_pos)),
 )
 
-_LOWER = np.array([1.0 if any(part in name for part in ("pelvis", "hip", "knee", "ankle")) else 0.0 for name in KEYPOINTS])
+_LOWER = np.array(
+    [1.0 if any(part in name for part in ("pelvis", "hip", "knee", "ankle")) else 0.0 for name in KEYPOINTS]
+)
 _LINK_WEIGHT = np.where(_LOWER > 0, 1.5, 0.75) / len(KEYPOINTS)
 
 

@@ -21,7 +21,7 @@ def test_sizes_and_mass(model):
 
 
 def test_joint_limits_are_radians_of_the_figures(model):
-    # MjSpec takes angles as degrees unless told otherwise: every joint was once pressed to zero by limits 57x too tight.
+    # MjSpec takes angles as degrees unless told otherwise: once, limits 57x too tight held every joint at zero.
     for joint in JOINTS:
         assert model.joint(joint.name).range == pytest.approx([joint.low, joint.high], abs=1e-9)
 
@@ -41,10 +41,10 @@ def test_servos_reach_their_targets(model):
 
 def test_gains_follow_from_the_armature(shared):
     rows = np.genfromtxt(shared / "robot" / "g1_joints.tsv", delimiter="\t", names=True, dtype=None, encoding=None)
-    assert g1.KP == pytest.approx(rows["kp_Nm_rad"], rel=1e-7)
-    assert g1.KD == pytest.approx(rows["kd_Nms_rad"], rel=1e-7)
-    assert g1.ACTION_SCALE == pytest.approx(rows["action_scale_rad"], rel=1e-7)
-    assert g1.JOINT_NAMES == tuple(rows["joint"])
+    assert pytest.approx(rows["kp_Nm_rad"], rel=1e-7) == g1.KP
+    assert pytest.approx(rows["kd_Nms_rad"], rel=1e-7) == g1.KD
+    assert pytest.approx(rows["action_scale_rad"], rel=1e-7) == g1.ACTION_SCALE
+    assert tuple(rows["joint"]) == g1.JOINT_NAMES
 
 
 def test_kinematics_equal_the_independent_reference(shared):

@@ -37,6 +37,17 @@ def physics():
     return CPhysics()
 
 
+@pytest.fixture(scope="module")
+def env(physics):
+    return TrackingEnv(physics, EnvConfig(start_noise=0.0))
+
+
+@pytest.fixture(scope="module")
+def step_of(env):
+    """`env.step` of 32 environments, compiled once for the module."""
+    return jax.jit(env.step)
+
+
 def task_of(store, assist=0.0):
     return Task(store, jnp.arange(2), jnp.ones(2) / 2, jnp.asarray(assist, jnp.float32))
 
@@ -54,49 +65,45 @@ def test_past_its_end_a_clip_stands_still(clips, store):
     assert np.abs(np.asarray(qvel)).max() == 0.0
 
 
-def test_auto_reset_redraws_clip_and_phase_and_physics(store, physics):
-    env = TrackingEnv(physics, EnvConfig(start_noise=0.0))
+def test_auto_reset_redraws_clip_and_phase_and_physics(store, env, step_of):
     task = task_of(store)
-    state, _ = env.reset(jax.random.key(0), task, 64)
+    state, _ = env.reset(jax.random.key(0), task, 32)
     fallen = state.physics.qpos.at[:, 2].add(-0.6)
     state = state._replace(physics=PhysicsState(fallen, state.physics.qvel), clip=jnp.zeros_like(state.clip))
-    after, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((64, 29)))
+    after, step = step_of(jax.random.key(1), task, state, jnp.zeros((32, 29)))
     assert bool(step.failed.all()) and bool(step.done.all())
-    assert 10 < int((after.clip == 1).sum()) < 54  # was 0 everywhere
-    assert len(np.unique(np.asarray(after.frame))) > 20
+    assert 4 < int((after.clip == 1).sum()) < 28  # was 0 everywhere
+    assert len(np.unique(np.asarray(after.frame))) > 10
     assert int(after.age.max()) == 0
     qpos, _ = frame_at(store, after.clip, after.frame)
     assert np.asarray(after.physics.qpos) == pytest.approx(np.asarray(qpos), abs=1e-5)
     assert np.asarray(step.obs) == pytest.approx(np.asarray(env.observe(after, store)), abs=1e-5)
 
 
-def test_an_episode_that_goes_on_is_not_touched_by_the_reset(store, physics):
-    env = TrackingEnv(physics, EnvConfig(start_noise=0.0))
+def test_an_episode_that_goes_on_is_not_touched_by_the_reset(store, env, step_of):
     task = task_of(store, 0.5)
-    state = env.start(jax.random.key(3), task, 16)
-    state = state._replace(frame=jnp.full(16, 20), clip=jnp.zeros(16, jnp.int32))
+    state = env.start(jax.random.key(3), task, 32)
+    state = state._replace(frame=jnp.full(32, 20), clip=jnp.zeros(32, jnp.int32))
     state = state._replace(physics=PhysicsState(*frame_at(store, state.clip, state.frame)))
-    after, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((16, 29)))
+    after, step = step_of(jax.random.key(1), task, state, jnp.zeros((32, 29)))
     assert not bool(step.done.any())
     assert (np.asarray(after.frame) == 21).all() and (np.asarray(after.age) == 1).all()
 
 
-def test_a_clip_ends_in_truncation_not_failure(store, physics):
-    env = TrackingEnv(physics, EnvConfig(start_noise=0.0))
+def test_a_clip_ends_in_truncation_not_failure(store, env, step_of):
     task = task_of(store, 1.0)
-    state = env.start(jax.random.key(3), task, 8)
+    state = env.start(jax.random.key(3), task, 32)
     last = store.length[state.clip] - 2
     state = state._replace(frame=last, physics=PhysicsState(*frame_at(store, state.clip, last)))
-    _, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((8, 29)))
+    _, step = step_of(jax.random.key(1), task, state, jnp.zeros((32, 29)))
     assert bool(step.truncated.all()) and not bool(step.failed.any())
 
 
-def test_a_diverged_robot_fails_and_starts_again(store, physics):
-    env = TrackingEnv(physics, EnvConfig())
+def test_a_diverged_robot_fails_and_starts_again(store, env, step_of):
     task = task_of(store)
-    state, _ = env.reset(jax.random.key(0), task, 4)
+    state, _ = env.reset(jax.random.key(0), task, 32)
     state = state._replace(physics=PhysicsState(state.physics.qpos, state.physics.qvel.at[0, 3].set(jnp.nan)))
-    after, step = jax.jit(env.step)(jax.random.key(1), task, state, jnp.zeros((4, 29)))
+    after, step = step_of(jax.random.key(1), task, state, jnp.zeros((32, 29)))
     assert bool(step.failed[0])
     assert bool(jnp.isfinite(after.physics.qpos).all()) and bool(jnp.isfinite(step.reward).all())
     assert bool(jnp.isfinite(step.obs).all())

@@ -1,0 +1,93 @@
+"""Experiments by name: single runs that `scaling run` trains, sharing every stage with the studies they come from."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import InputError
+from scaling.motion.corpus import Corpus
+from scaling.record.runs import RunLog
+from scaling.record.store import ArtifactStore
+from scaling.study import stages
+from scaling.study.config import StudyConfig, quickstart
+from scaling.study.results import rows_of_group
+
+_SIZES = ("0.05M", "0.2M")
+
+
+def names() -> list[str]:
+    """Every experiment: one student on all training data of the quickstart's study."""
+    return [f"{family}-{size}" for family in ("mlp", "transformer") for size in _SIZES]
+
+
+def experiment(name: str) -> StudyConfig:
+    """The study of one run. Raises InputError, with the nearest names, for an unknown one."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.3) or names()
+        raise InputError(f"no experiment is called {name!r}; did you mean {' or '.join(near)}?")
+    family, size = name.split("-", 1)
+    return replace(quickstart(), name=name, clusters=(4,), families=(family,), sizes=(size,), arms=(1.0,), seeds=1)
+
+
+def override(config: Any, path: str, value: Any) -> Any:
+    """The config with one figure replaced, by dotted path (`dagger.updates`); tuples take several values.
+
+    Raises InputError, with the nearest names, for a path that leads nowhere, and for a value that the config refuses.
+    """
+    head, _, rest = path.partition(".")
+    known = [field.name for field in fields(config)] if is_dataclass(config) else []
+    if head not in known:
+        near = difflib.get_close_matches(head, known, n=3, cutoff=0.3) or known
+        raise InputError(f"--set {path}: there is no {head!r} here; did you mean {' or '.join(near) or 'nothing'}?")
+    current = getattr(config, head)
+    if isinstance(config, StudyConfig) and path == "assist":  # one value is in force everywhere
+        strength = _like(current, value, path)
+        parts = {part: replace(getattr(config, part), assist=strength) for part in ("experts", "val", "dagger")}
+        return replace(config, assist=strength, **parts)
+    new = override(current, rest, value) if rest else _like(current, value, path)
+    try:
+        return replace(config, **{head: new})
+    except ValueError as error:
+        raise InputError(f"--set {path}={value}: {error}") from None
+
+
+def _like(current: Any, value: Any, path: str) -> Any:
+    """`value` (perhaps text) as the type of the figure that it replaces."""
+    try:
+        if isinstance(current, tuple):
+            items = value.split(",") if isinstance(value, str) else value
+            return tuple(_like(current[0], item, path) if current else item for item in items)
+        if isinstance(current, bool):
+            return {"true": True, "false": False}[str(value).lower()]
+        if isinstance(current, int | float):
+            return type(current)(value)
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"--set {path}={value}: {value!r} is not of the kind of {current!r}") from None
+    return value
+
+
+def run_experiment(
+    name: str, overrides: Sequence[tuple[str, Any]] | dict[str, Any] = (), out: Path | str = "runs"
+) -> dict[str, Any]:
+    """Trains what the run needs that is not in the store yet; the row, also kept as `row.json` beside the run's log."""
+    config = experiment(name)
+    pairs = overrides.items() if isinstance(overrides, dict) else overrides
+    for path, value in pairs:
+        config = override(config, path, value)
+    store = ArtifactStore(Path(out) / "store")
+    corpus = stages.corpus_stage(store, config)
+    teachings = [stages.teaching_stages(store, config, corpus, k) for k in config.clusters]
+    runs = stages.runs_of(config, Corpus.load(corpus.path), stages.load_clusters(teachings[0].clusters))
+    family, size = config.families[0], config.sizes[0]
+    group = stages.students_stage(store, config, corpus, teachings, family, size)
+    played = stages.closed_loop_stage(store, config, corpus, group, runs, "val")
+    students = stages.load_students(group, runs)
+    rows = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
+    row = rows[0] | {"folder": str(group.path / runs[0].spec.name)}
+    with RunLog(Path(out) / "experiments" / f"{name}-{row['config_hash']}") as log:
+        for point in students[0].curve:
+            log.log(point["update"], **{key: value for key, value in point.items() if isinstance(value, float)})
+        log.finish(row)
+    return row

@@ -1,0 +1,192 @@
+"""The whole pipeline on a study small enough for a test, killed, resumed and run again; and its bad inputs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.distill.config import DaggerConfig, ValConfig
+from scaling.errors import InputError
+from scaling.experts.ppo import PPOConfig
+from scaling.experts.train import CompetenceConfig
+from scaling.motion.corpus import CorpusConfig
+from scaling.motion.read import write_npz
+from scaling.motion.segment import SegmentConfig
+from scaling.motion.synthetic import generate
+from scaling.record.table import read_table, rows_of
+from scaling.study import experiments
+from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart
+from scaling.study.quickstart import run_study
+from scaling.study.results import best_row, fit_laws
+from scaling.tracking.env import EnvConfig
+
+ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)
+
+
+def tiny(**changes):
+    """Every stage with the real component inside, each as small as it goes."""
+    config = StudyConfig(
+        name="tiny",
+        motions=MotionsConfig(synthetic_seconds=120.0, take_seconds=10.0),
+        corpus=CorpusConfig(segments=SegmentConfig(2.0, 4.0, 8.0)),
+        clusters=(2, 1),
+        assist=0.1,
+        experts=PPOConfig(
+            envs=8,
+            unroll=4,
+            iterations=2,
+            minibatches=2,
+            epochs=1,
+            hidden=(16,),
+            value_hidden=(16,),
+            assist=0.1,
+            env=ENV,
+        ),
+        competence=CompetenceConfig(starts=4, seconds=0.4),
+        val=ValConfig(sequences=6, steps=32, assist=0.1, env=ENV),
+        dagger=DaggerConfig(
+            rounds=2, slots=2, envs=1, steps=32, own_steps=16, updates=4, batch=2, val_every=2, assist=0.1, env=ENV
+        ),
+        families=("mlp",),
+        sizes=("0.05M",),
+        arms=(0.25, 0.5, 1.0),
+        seeds=2,
+        closed_loop=ClosedLoopConfig(starts=4, seconds=0.4),
+        resamples=20,
+    )
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    return out, run_study(tiny(), out, "a command")
+
+
+@pytest.mark.slow
+def test_everything_a_newcomer_is_promised_is_there(finished):
+    _, summary = finished
+    for key in ("table", "law", "report", "policy", "render"):
+        assert Path(summary[key]).exists(), key
+    rows = rows_of(read_table(summary["table"]))
+    assert len(rows) == 3 * 2 + 2  # arms x seeds, and the other clustering at the full arm
+    assert {row["clusters"] for row in rows} == {1, 2}
+    assert all(np.isfinite(row[name]) for row in rows for name in ("val_loss", "val_loss_own", "survival_s_assist0"))
+    frames = sorted({row["unique_frames"] for row in rows})
+    assert len(frames) == 3
+    assert summary["export_max_abs_difference"] < 1e-5
+    page = Path(summary["report"]).read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "") and "a command" in page
+
+
+@pytest.mark.slow
+def test_a_second_call_redoes_nothing_and_says_the_same(finished):
+    out, summary = finished
+    before = Path(summary["table"]).read_bytes()
+    began = time.perf_counter()
+    again = run_study(tiny(), out, "a command")
+    assert set(again["cached"]) == set(again["seconds"])
+    assert Path(again["table"]).read_bytes() == before
+    assert again["sentences"] == summary["sentences"]
+    assert time.perf_counter() - began < 60
+
+
+@pytest.mark.slow
+def test_a_changed_figure_redoes_what_depends_on_it_alone(finished):
+    out, _ = finished
+    changed = tiny(dagger=replace(tiny().dagger, updates=6))
+    again = run_study(changed, out, "a command")
+    kept = set(again["cached"])
+    assert {"corpus", "experts K=2", "experts K=1", "validation set K=2"} <= kept
+    assert not any(name.startswith("students") for name in kept)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_resumes_to_the_same_table(finished, tmp_path):
+    _, summary = finished
+    here = Path(__file__).resolve().parent
+    code = f"import sys; sys.path.insert(0, {str(here)!r}); from test_study import tiny; from pathlib import Path\n"
+    code += f"from scaling.study.quickstart import run_study; run_study(tiny(), Path({str(tmp_path)!r}), 'a command')"
+    for marker in ("store/bank/*/done.json", "store/valset/*/done.json"):
+        child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=dict(os.environ))
+        while child.poll() is None and not list(tmp_path.glob(marker)):
+            time.sleep(0.2)
+        time.sleep(1.0)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    resumed = run_study(tiny(), tmp_path, "a command")
+    mine, whole = (rows_of(read_table(s["table"])) for s in (resumed, summary))
+    for row, same in zip(mine, whole, strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds"} == pytest.approx(
+            {k: v for k, v in same.items() if k != "seconds"}, nan_ok=True, rel=1e-6
+        )
+
+
+def test_no_recording_left_for_a_split_is_one_sentence(tmp_path):
+    write_npz(generate("squat", 10.0, 0), tmp_path / "only.npz")
+    with pytest.raises(InputError, match="at least three recordings"):
+        run_study(tiny(motions=MotionsConfig(path=str(tmp_path))), tmp_path / "out")
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        run_study(tiny(motions=MotionsConfig(path=str(tmp_path / "nowhere"))), tmp_path / "out")
+
+
+def test_one_assist_is_in_force_everywhere():
+    with pytest.raises(ValueError, match=r"assist \[0.1, 0.5\]"):
+        tiny(assist=0.5)
+    config = experiments.override(tiny(), "assist", "0.5")
+    assert config.experts.assist == config.dagger.assist == config.val.assist == 0.5
+
+
+def test_overrides_by_dotted_path_and_their_typos():
+    assert experiments.override(tiny(), "dagger.updates", "7").dagger.updates == 7
+    assert experiments.override(tiny(), "experts.hidden", "8,4").experts.hidden == (8, 4)
+    with pytest.raises(InputError, match="did you mean updates"):
+        experiments.override(tiny(), "dagger.update", 7)
+    with pytest.raises(InputError, match="not of the kind"):
+        experiments.override(tiny(), "dagger.updates", "many")
+
+
+def test_an_unknown_experiment_is_answered_with_the_nearest_names():
+    with pytest.raises(InputError, match=r"mlp-0\.05M"):
+        experiments.run_experiment("mpl-0.05M")
+    assert all(experiments.experiment(name).families for name in experiments.names())
+
+
+def test_noise_is_not_dressed_up_as_a_law():
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "run": f"{arm}-{seed}", "student": "mlp", "size": "0.05M", "clusters": 4, "status": "finished",
+            "unique_frames": round(arm * 30000), "hours": arm * 30000 / 180000, "val_loss": 0.2 + 0.02 * rng.normal(),
+        }
+        for arm in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+        for seed in range(2)
+    ]  # fmt: skip
+    result = fit_laws(rows, quickstart())
+    assert not result.supported and not result.validated
+    assert "0 of 1 students support a law" in result.sentences[0]
+
+
+def test_the_best_student_is_chosen_on_val_at_assist_zero():
+    base = {"status": "finished", "val_loss": 0.1, "success_sonic": 1.0, "survival_s": 3.0}
+    rows = [
+        base | {"run": "held up", "success_sonic_assist0": 0.0, "survival_s_assist0": 1.0},
+        base | {"run": "stands", "success_sonic": 0.5, "success_sonic_assist0": 0.1, "survival_s_assist0": 0.9},
+        base | {"run": "broken", "status": "diverged", "success_sonic_assist0": 1.0, "survival_s_assist0": 9.0},
+    ]
+    assert best_row(rows, "sonic")["run"] == "stands"
+
+
+def test_the_table_of_a_study_is_json_all_the_way():
+    result = fit_laws([], quickstart())
+    assert json.loads(json.dumps(result.to_json()))["sentences"] == ["No run finished: there is nothing to fit."]
