@@ -10,6 +10,8 @@ from scaling.tracking.evaluate import Policy
 
 # What a folder is, by the file that was written last into it.
 _CARDS = {"manifest.json": "policy", "student.json": "student", "card.json": "bank"}
+# Records that name such a folder: a quickstart's, and that of a single run.
+_RECORDS = {"summary.json": "policy", "row.json": "folder"}
 
 
 @dataclass(frozen=True)
@@ -26,28 +28,36 @@ class Actor:
 
 
 def find(path: Path) -> tuple[str, Path]:
-    """Kind ("policy", "student", "bank") and folder of a PATH; a quickstart's folder stands for its policy.
+    """Kind ("policy", "student", "bank") and folder of a PATH; a record of a run or of a quickstart leads to its own.
 
     Raises InputError where there is none of them, naming those that lie below.
     """
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}: name the folder of a policy, a student or a bank")
-    summary = path / "summary.json"
     for folder in (path, path / "policy"):
         for card, kind in _CARDS.items():
             if (folder / card).is_file():
                 return kind, folder
-    if summary.is_file():
-        try:
-            return find(Path(json.loads(summary.read_text())["policy"]))
-        except (OSError, ValueError, KeyError, RecursionError):
-            raise InputError(f"{summary} names no policy: run scaling quickstart --out {path} again") from None
+    for record, key in _RECORDS.items():
+        if (path / record).is_file():
+            return _recorded(path / record, key)
     below = sorted({str(file.parent) for card in _CARDS for file in path.rglob(card)})
     raise InputError(
         f"{path} holds no policy, student or bank of its own: "
         + (f"name one of the {len(below)} below it, such as {below[0]}" if below else "name a folder that does")
     )
+
+
+def _recorded(record: Path, key: str) -> tuple[str, Path]:
+    try:
+        folder = Path(json.loads(record.read_text())[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{record} names no {key}: run again what wrote it") from None
+    for card, kind in _CARDS.items():
+        if (folder / card).is_file():
+            return kind, folder
+    raise InputError(f"{folder}, which {record} names, is gone: run again what wrote it, from the same folder")
 
 
 def open_actor(path: Path, expert: int | None = None) -> Actor:

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from scaling.motion.clip import Motion
 
 _MANY = 8  # files from which a bar is worth showing
+_SAME = 1e-5  # m and rad: what writing a clip as text may cost it
 
 
 def add_verbs(verbs: Verbs) -> None:
     """`motions inspect`, `import`, `cluster`."""
     rooms = family(verbs, "motions", "clips, corpora and their clusters")
     inspect = add(rooms, "inspect", _inspect, "say what motion files hold, and why that is believed")
-    inspect.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (searched recursively) or glob")
     import_ = add(rooms, "import", _import, "make a corpus at 50 Hz: cut into segments, split by recording")
-    import_.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (searched recursively) or glob")
+    for verb in (inspect, import_):
+        verb.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (searched recursively) or glob")
+        verb.add_argument("--rate", type=float, metavar="HZ", help="of files that do not hold theirs")
+        verb.add_argument("--quaternion", choices=("xyzw", "wxyz"), help="of CSV files that cannot tell")
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
     import_.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
@@ -57,7 +60,8 @@ def _watched(files: list[Path], title: str) -> Any:
 def _inspect(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.read import inspect
 
-    found = [inspect(file) for file in _watched(_files(arguments.paths), "inspecting")]
+    told = {"rate_hz": arguments.rate, "quaternion": arguments.quaternion}
+    found = [inspect(file, **told) for file in _watched(_files(arguments.paths), "inspecting")]
     rows = [
         (
             one["path"],
@@ -85,7 +89,8 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     read: list[tuple[str, Motion]] = []
     for file in _watched(_files(arguments.paths, arguments.exclude), "reading"):
         try:
-            read.append((str(file), read_motion(file)))
+            motion = read_motion(file, rate_hz=arguments.rate, quaternion=arguments.quaternion)
+            read.append((str(file), motion))
         except InputError as error:
             refused[str(file)] = str(error)
     if not read:
@@ -125,16 +130,19 @@ def _import(arguments: argparse.Namespace) -> Outcome:
 
 
 def _duplicates(read: Sequence[tuple[str, "Motion"]]) -> list[list[str]]:
-    """Groups of files that hold the same frames (to a micrometre or microradian), whatever their format or name."""
-    import hashlib
-
+    """Groups of files that hold the same frames, whatever their format, digits or name."""
     import numpy as np
 
-    groups: dict[str, list[str]] = {}
+    groups: dict[int, list[tuple[Motion, list[str]]]] = {}
     for path, motion in read:
-        frames = np.round(motion.qpos, 6) + 0.0  # no negative zeros
-        groups.setdefault(hashlib.sha256(frames.tobytes()).hexdigest(), []).append(path)
-    return [group for group in groups.values() if len(group) > 1]
+        alike = groups.setdefault(motion.frames, [])
+        same = (paths for first, paths in alike if np.abs(first.qpos - motion.qpos).max() < _SAME)
+        found = next(same, None)
+        if found is None:
+            alike.append((motion, [path]))
+        else:
+            found.append(path)
+    return [paths for alike in groups.values() for _, paths in alike if len(paths) > 1]
 
 
 def _named(read: Sequence[tuple[str, "Motion"]]) -> dict[str, "Motion"]:

@@ -93,17 +93,19 @@ def _speak(words: Sequence[str | Grid]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-    for part in words:
-        if isinstance(part, str):
-            console.print(part, markup=False, soft_wrap=True)
-            continue
-        table = Table(title=part.title or None, title_justify="left", show_header=any(part.header), box=None)
-        for index, name in enumerate(part.header):
-            numeric = all(isinstance(row[index], int | float | None) for row in part.rows)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-        for row in part.rows:
-            table.add_row(*(cell(value).replace("[", r"\[") for value in row))
-        console.print(table)
+    with console.capture() as captured:  # rich would end the process on a broken pipe
+        for part in words:
+            if isinstance(part, str):
+                console.print(part, markup=False, soft_wrap=True)
+                continue
+            table = Table(title=part.title or None, title_justify="left", show_header=any(part.header), box=None)
+            for index, name in enumerate(part.header):
+                numeric = all(isinstance(row[index], int | float | None) for row in part.rows)
+                table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            for row in part.rows:
+                table.add_row(*(cell(value).replace("[", r"\[") for value in row))
+            console.print(table)
+    print(captured.get(), end="")
 
 
 @contextlib.contextmanager

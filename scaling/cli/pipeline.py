@@ -25,6 +25,7 @@ def add_verbs(verbs: Verbs) -> None:
     quickstart.add_argument("--out", default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
     run = add(verbs, "run", _run, "one experiment by name", on_signal="save")
     run.add_argument("experiment", metavar="EXPERIMENT")
+    run.add_argument("--out", default="runs", metavar="DIR", help="where results go (default runs)")
     run.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="override a figure, by dotted path"
     )
@@ -79,7 +80,7 @@ def _laws(path: Path) -> list[tuple[Any, ...]]:
 def _run(arguments: argparse.Namespace) -> Outcome:
     from scaling.study.experiments import run_experiment
 
-    row = run_experiment(arguments.experiment, _overrides(arguments.set))
+    row = run_experiment(arguments.experiment, _overrides(arguments.set), arguments.out)
     return Outcome(row, [pairs(row)])
 
 

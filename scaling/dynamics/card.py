@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from scaling.dynamics.data import Transitions, Window, gather, window_starts
 from scaling.dynamics.model import Dream, ModelConfig, predict, unroll
+from scaling.dynamics.soles import sole_motion
 from scaling.dynamics.state import GROUPS, integrate, velocity_change
 from scaling.errors import InputError
-from scaling.robot.kinematics import sole_height
 from scaling.robot.model import CONTROL_DT
 from scaling.robot.rotations import angle_between, normalise, quat_conj, quat_mul, rotate, rotate_inverse, yaw_quat
 from scaling.tracking.physics import PhysicsState
@@ -115,8 +115,8 @@ def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
-def _airborne(qpos: Float[Array, "*b 36"]) -> Bool[Array, "*b"]:
-    return jnp.min(sole_height(qpos), axis=(-1, -2)) > CONTACT_HEIGHT
+def _airborne(state: PhysicsState) -> Bool[Array, "*b"]:
+    return jnp.min(sole_motion(state)[0], axis=(-1, -2)) > CONTACT_HEIGHT
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -131,7 +131,7 @@ def _horizon_errors(
         "velocity unchanged": integrate(window.start, jnp.zeros_like(window.start.qvel), dt=width * CONTROL_DT),
         "reference velocities": _moved_as_reference(store, data, starts, window, width),
     }
-    return {name: _distance(guess, truth) for name, guess in guesses.items()}, _airborne(window.start.qpos)
+    return {name: _distance(guess, truth) for name, guess in guesses.items()}, _airborne(window.start)
 
 
 def _moved_as_reference(store: ClipStore, data: Transitions, starts: Array, window: Window, width: int) -> PhysicsState:
@@ -172,7 +172,7 @@ def _distance(guess: PhysicsState, truth: PhysicsState) -> dict[str, Array]:
 def _changes(model: ModelConfig, dream: Dream, data: Transitions, part: Array) -> tuple[Array, Array, Array]:
     rows = jax.tree.map(lambda x: x[part], data)
     guess, _ = predict(model, dream, rows.before, rows.ctrl)
-    return guess, velocity_change(rows.before, rows.after), _airborne(rows.qpos)
+    return guess, velocity_change(rows.before, rows.after), _airborne(rows.before)
 
 
 def _explained(

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from scaling.contract.normaliser import Normaliser
+from scaling.dynamics.soles import sole_features
 from scaling.dynamics.state import (
     features,
     integrate,
     local_velocity,
     mean_velocity,
-    sole_features,
     velocity_change,
 )
 from scaling.robot.g1 import NV
@@ -83,6 +83,7 @@ def inputs_of(config: ModelConfig, state: PhysicsState, ctrl: Float[Array, "*b 2
     return jnp.concatenate([seen, sole_features(state)], axis=-1) if config.soles else seen
 
 
+@partial(jax.jit, static_argnums=0)
 def measure_scales(
     config: ModelConfig, before: PhysicsState, ctrl: Float[Array, "N 29"], after: PhysicsState
 ) -> Scales:

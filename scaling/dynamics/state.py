@@ -1,15 +1,12 @@
 """What the learned model sees and changes: heading- and translation-invariant features, and integration outside it."""
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from scaling.contract.observation import gravity_direction
-from scaling.robot.g1 import FEET_INDEX, FOOT_SPHERE_RADIUS, FOOT_SPHERES, NUM_JOINTS, NV
-from scaling.robot.kinematics import body_velocities, forward_kinematics
+from scaling.robot.g1 import NUM_JOINTS, NV
 from scaling.robot.model import CONTROL_DT
 from scaling.robot.rotations import (
-    cross,
     from_rotation_vector,
     normalise,
     quat_conj,
@@ -22,9 +19,6 @@ from scaling.tracking.physics import PhysicsState
 
 FEATURES = 1 + 3 + 6 + 3 * NUM_JOINTS
 """Height, gravity, root velocities (6), joint positions, joint velocities, servo errors."""
-
-SOLE_FEATURES = 8 * 4
-"""Height and velocity (3) of each sole corner."""
 
 GROUPS = {
     "root linear": slice(0, 3),
@@ -52,27 +46,6 @@ def features(state: PhysicsState, ctrl: Float[Array, "*b 29"]) -> Float[Array, "
         ],
         axis=-1,
     )
-
-
-def sole_features(state: PhysicsState) -> Float[Array, "*b 32"]:
-    """Of each sole corner: arsinh of its height over 5 mm, and its velocity (m/s) in the pelvis frame.
-
-    Contact turns on within millimetres of height, which a network cannot read off joint angles; the geometry can.
-    """
-    # The place on the floor is dropped first, so that it costs no digits.
-    qpos = jnp.concatenate([jnp.zeros_like(state.qpos[..., :2]), state.qpos[..., 2:]], axis=-1)
-    positions, quats = forward_kinematics(qpos)
-    linear, angular = body_velocities(state.qvel, positions, quats)
-    corners = jnp.asarray(np.array(FOOT_SPHERES), qpos.dtype)
-    shape = (*qpos.shape[:-1], len(FEET_INDEX), len(FOOT_SPHERES))
-    feet = jnp.broadcast_to(quats[..., FEET_INDEX, None, :], (*shape, 4))
-    arms = rotate(feet, jnp.broadcast_to(corners, (*shape, 3)))
-    height = (positions[..., FEET_INDEX, None, :] + arms)[..., 2] - FOOT_SPHERE_RADIUS
-    spin = jnp.broadcast_to(angular[..., FEET_INDEX, None, :], arms.shape)
-    velocity = linear[..., FEET_INDEX, None, :] + cross(spin, arms)
-    pelvis = jnp.broadcast_to(qpos[..., None, None, 3:7], (*shape, 4))
-    seen = jnp.concatenate([jnp.arcsinh(height / 0.005)[..., None], rotate_inverse(pelvis, velocity)], axis=-1)
-    return seen.reshape((*qpos.shape[:-1], SOLE_FEATURES))
 
 
 def local_velocity(state: PhysicsState) -> Float[Array, "*b 35"]:

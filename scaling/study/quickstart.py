@@ -98,6 +98,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
         "seconds": clock.seconds,
         "cached": clock.cached,
         "sentences": result.sentences,
+        "banks": [str(teaching.bank.path) for teaching in teachings],
         "best": best["run"],
         "export_max_abs_difference": check["max_abs_difference"],
         "renderer": views[0][0]["renderer"],

@@ -17,7 +17,7 @@ from scaling.study.stages import Run, Teaching
 
 DATA_AXES = ("unique_frames", "hours")
 GROUP = ("student", "size")
-LAWS_VERSION = 1
+LAWS_VERSION = 2
 _READ = ("run", "val_loss", *GROUP, *DATA_AXES)
 
 
@@ -136,10 +136,14 @@ def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
     sentences += [f"{' '.join(map(str, group))}: no law ({reason})" for group, reason in without.items()]
     supported = [law for law in shown.values() if law.supported]
     validated = [law for law in supported if law.record["validated"]]
-    lead = (
-        f"{len(supported)} of {len(shown) + len(without)} students support a law "
-        f"of validation loss against unique frames; {len(validated)} of these predicted the held-out largest arm."
-    )
+    students = len(shown) + len(without)
+    if supported:
+        lead = (
+            f"{len(supported)} of {students} students support a law of validation loss against unique frames; "
+            f"{len(validated)} of these predicted the held-out largest arm."
+        )
+    else:
+        lead = f"None of {students} students supports a law of validation loss against unique frames on this data."
     return LawResult(laws, refused, [lead, *sentences], bool(supported), bool(validated))
 
 

@@ -1,5 +1,6 @@
 """Frames into files: a picture strip with times, and a video (mp4, or GIF where no ffmpeg is to be had)."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,8 @@ def _frames(rollout: Rollout, paint: Painter, settings: RenderSettings) -> Itera
 
 
 def _encode_mp4(path: Path, frames: Iterator[np.ndarray], settings: RenderSettings) -> None:
+    # Its way of shielding ffmpeg from Ctrl-C is a preexec function, which may deadlock in a process that runs JAX.
+    os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
     import imageio_ffmpeg
 
     writer = imageio_ffmpeg.write_frames(

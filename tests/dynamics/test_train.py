@@ -7,6 +7,8 @@ import pytest
 
 from scaling.dynamics.data import gather, window_starts
 from scaling.dynamics.model import Dream, ModelConfig, unroll
+from scaling.dynamics.soles import SOLE_FEATURES
+from scaling.dynamics.state import FEATURES
 from scaling.dynamics.train import TrainConfig, losses, train
 from scaling.errors import InputError
 from tests.dynamics.conftest import TINY
@@ -66,9 +68,16 @@ def test_going_on_keeps_the_scales_and_improves(data, trained):
 
 
 def test_a_model_without_drift_trains_too(data):
-    plain = ModelConfig(width=8, depth=1, drift=False)
+    plain = ModelConfig(width=8, depth=1, drift=False, soles=False)
     found = train(jax.random.key(0), data, TrainConfig(window=1, updates=2, batch=8), plain)
     assert found.dream.params["head"]["kernel"].shape == (8, 35)
+
+
+def test_a_model_with_soles_trains_through_a_window(data):
+    sighted = ModelConfig(width=8, depth=1)
+    found = train(jax.random.key(0), data, TrainConfig(window=2, updates=2, batch=8), sighted)
+    assert found.dream.params["hidden_0"]["kernel"].shape[0] == FEATURES + SOLE_FEATURES
+    assert np.isfinite(found.gradient_norm).all() and found.gradient_norm.min() > 0
 
 
 def test_bad_data_and_a_diverging_model_are_refused_in_a_sentence(data, trained):

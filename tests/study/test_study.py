@@ -174,7 +174,7 @@ def test_noise_is_not_dressed_up_as_a_law():
     ]  # fmt: skip
     result = fit_laws(rows, quickstart())
     assert not result.supported and not result.validated
-    assert "0 of 1 students support a law" in result.sentences[0]
+    assert "None of 1 students supports a law" in result.sentences[0]
 
 
 def test_the_best_student_is_chosen_on_val_at_assist_zero():

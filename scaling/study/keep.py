@@ -1,0 +1,97 @@
+"""A finished study in small: what `experiments/` keeps of it beside the command that made it."""
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scaling.record.store import git_commit
+from scaling.record.table import read_table, rows_of
+from scaling.study.config import StudyConfig
+from scaling.study.results import LawResult, law_figure
+from scaling.study.stages import read_json
+
+_COLUMNS = (
+    "run",
+    "arm",
+    "unique_frames",
+    "val_loss",
+    "val_loss_own",
+    "success_sonic",
+    "survival_s",
+    "success_sonic_assist0",
+    "survival_s_assist0",
+    "mpjpe_l_mm",
+)
+
+
+def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> Path:
+    """Copies the table and writes the curves and `RESULT.md` into `folder`; returns the latter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = read_json(out / "summary.json")
+    shutil.copyfile(summary["table"], folder / "runs.csv")
+    rows = rows_of(read_table(folder / "runs.csv"))
+    result = LawResult.from_json(read_json(Path(summary["law"])))
+    (folder / "curves.svg").write_text(law_figure(rows, result, config))
+    cards = [read_json(Path(path) / "card.json") for path in summary["banks"]]
+    experts = [row | {"clusters": card["clusters"]} for card in cards for row in card["competence"]]
+    text = [
+        f"# {config.name}",
+        "",
+        f"`{command}`",
+        "",
+        f"{len(rows)} runs in {sum(summary['seconds'].values()) / 60:.1f} min of stages, on {os.cpu_count()} cores "
+        f"({platform.machine()}), commit {git_commit() or 'unknown'}. All figures at assist {config.assist:g}; "
+        "`_assist0` is the same at 0. Closed loop in converged C MuJoCo.",
+        "",
+        *(f"- {sentence}" for sentence in result.sentences),
+        "",
+        "![curves](curves.svg)",
+        "",
+        "## Experts beside open-loop playback",
+        "",
+        *_grid(
+            ("K", "cluster", "assist", "survival, s", "open loop", "ratio", "joint error, rad", "open loop", "beats it"),
+            [_expert(row) for row in experts],
+        ),
+        "",
+        "## Students",
+        "",
+        *_grid(_COLUMNS, [[row.get(name) for name in _COLUMNS] for row in rows]),
+        "",
+        "## Seconds of each stage",
+        "",
+        *_grid(("stage", "seconds"), list(summary["seconds"].items())),
+    ]
+    path = folder / "RESULT.md"
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+def _expert(row: dict[str, Any]) -> list[Any]:
+    return [
+        row["clusters"],
+        row["cluster"],
+        row["assist"],
+        _interval(row["expert_seconds"]),
+        _interval(row["open_loop_seconds"]),
+        row["survival_ratio"],
+        _interval(row["expert_mpjpe_rad"]),
+        _interval(row["open_loop_mpjpe_rad"]),
+        "yes" if row["beats_open_loop"] else "no",
+    ]
+
+
+def _interval(triple: Sequence[float]) -> str:
+    value, low, high = triple
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    def cell(value: Any) -> str:
+        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]

@@ -1,0 +1,95 @@
+"""The shape of a benchmark: its rows, its medians, its rooms; no test here knows how fast the machine is."""
+
+import json
+import math
+import time
+
+import pytest
+
+from scaling.bench import ROOMS, Row, measure_room
+from scaling.bench.row import medians
+from scaling.cli import main
+
+KEYS = {"name", "value", "unit", "target", "higher_is_better", "ratio_to", "machine"}
+
+
+def check(rows):
+    """Every row has its keys, a finite value, a unique name; a ratio says of what."""
+    assert rows
+    assert len({row["name"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row.keys() == KEYS
+        assert math.isfinite(row["value"]), row
+        assert (row["unit"] == "x") == (row["ratio_to"] is not None), row
+        assert row["target"] is None or math.isfinite(row["target"])
+        assert "cores" in row["machine"]
+
+
+def bench(room, tmp_path):
+    path = tmp_path / "out.json"
+    assert main(["bench", room, "--quick", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    check(report["rows"])
+    return {row["name"]: row for row in report["rows"]}
+
+
+def test_robot_and_its_errors(tmp_path):
+    rows = bench("robot", tmp_path)
+    for name in ("fk_position_error", "fk_rotation_error", "mass_error"):
+        assert rows[name]["value"] <= rows[name]["target"]
+        assert not rows[name]["higher_is_better"]
+
+
+def test_motion(tmp_path):
+    rows = bench("motion", tmp_path)
+    whole, parts = rows["resample_and_velocities"], [rows["resample"], rows["velocities"]]
+    assert 1 / whole["value"] == pytest.approx(sum(1 / part["value"] for part in parts))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in ("robot", "motion")])
+def test_every_other_room(room, tmp_path):
+    bench(room, tmp_path)
+
+
+def test_medians_are_of_ways_in_turns():
+    calls = []
+
+    def way(name, seconds):
+        def work():
+            calls.append(name)
+            # The first call is the slow one, and one of the others is an outlier.
+            time.sleep(0.2 if len(calls) in (1, 5) else seconds)
+
+        return work
+
+    found = medians({"a": way("a", 0.002), "b": way("b", 0.02)}, repeats=5)
+    assert calls == ["a", "b"] * 6
+    assert 0.002 <= found["a"] < found["b"]
+
+
+def test_a_row_knows_whether_it_met_its_target():
+    assert Row("speed", 2.0, "x", target=1.0, ratio_to="a").met is True
+    assert Row("error", 2.0, "m", target=1.0, higher_is_better=False).met is False
+    assert Row("plain", 2.0, "m").met is None
+
+
+def test_a_room_that_is_not_there():
+    with pytest.raises(ValueError, match="kitchen"):
+        next(measure_room("kitchen"))
+
+
+@pytest.mark.parametrize("given", [["sweep"], ["experts", "--algorithm", "dream"], ["experts", "--algorithm", "both"]])
+def test_what_is_not_built_yet_is_said(capsys, given):
+    assert main(["bench", *given]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "not built yet" in err
+    assert err.count("\n") == 1
+
+
+def test_the_table_for_a_person(capsys):
+    assert main(["bench", "robot", "--quick"]) == 0
+    out = capsys.readouterr().out
+    assert "fk_numpy_speedup" in out
+    assert "at most 1e-06" in out

@@ -1,0 +1,101 @@
+"""`scaling motions`: what is read, what is left out and why, and what becomes of the rest."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from scaling.motion.corpus import Corpus
+from scaling.motion.read import read_motion
+
+INSPECT = {
+    "path",
+    "ok",
+    "format",
+    "rate_hz",
+    "frames",
+    "joints",
+    "quaternion",
+    "joint_order",
+    "problems",
+    "reason",
+}
+
+
+@pytest.fixture
+def mixed(clips, tmp_path):
+    """The clips, one of them again as CSV under another name, and a file that is no motion."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(clips, folder)
+    qpos = read_motion(clips / "squat.npz").qpos
+    rows = qpos[:, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]]
+    np.savetxt(folder / "again_50hz.csv", rows, delimiter=",", fmt="%.9f")
+    (folder / "broken.csv").write_text("1,2,3\n")
+    return folder
+
+
+def test_inspect_reports_every_file(call, mixed):
+    called = call("motions", "inspect", mixed / "*.csv", mixed / "turn.npz", "--json", "-")
+    assert called.code == 0
+    assert all(one.keys() >= INSPECT for one in called.json)
+    found = {one["path"].rsplit("/", 1)[1]: one for one in called.json}
+    assert {name: one["ok"] for name, one in found.items()} == {
+        "again_50hz.csv": True,
+        "broken.csv": False,
+        "turn.npz": True,
+    }
+    assert found["again_50hz.csv"]["quaternion"] == "xyzw"
+    assert found["again_50hz.csv"]["rate_hz"] == 50.0
+    assert "3 columns" in found["broken.csv"]["reason"]
+
+
+def test_inspect_in_words_names_the_files(call, mixed):
+    out = call("motions", "inspect", mixed).out
+    assert str(mixed / "turn.npz") in out
+    assert "3 columns" in out
+
+
+def test_import_keeps_one_of_two_copies_whatever_their_format(call, mixed, tmp_path):
+    report = call("motions", "import", mixed, "--out", tmp_path / "corpus", "--json", "-").json
+    assert report["clips"] == 3
+    assert [sorted(path.rsplit("/", 1)[1] for path in group) for group in report["duplicates"]] == [
+        ["again_50hz.csv", "squat.npz"]
+    ]
+    assert list(report["refused"]) == [str(mixed / "broken.csv")]
+    corpus = Corpus.load(tmp_path / "corpus")
+    assert report["frames"] == corpus.frames() == 600
+    assert report["hours"] == pytest.approx(corpus.hours())
+    assert report["hash"] == corpus.content_hash
+
+
+def test_import_excludes_by_name_and_by_path(call, refused, mixed, tmp_path):
+    exclude = ("--exclude", "*.csv", "--exclude", f"{mixed}/turn*")
+    report = call("motions", "import", mixed, "--out", tmp_path / "corpus", *exclude, "--json", "-").json
+    assert report["clips"] == 2
+    assert report["duplicates"] == []
+    assert "--exclude" in refused("motions", "import", mixed, "--out", tmp_path / "none", "--exclude", "*")
+
+
+def test_clips_of_one_name_stay_apart_and_a_file_given_twice_is_one(call, clips, tmp_path):
+    for index in range(2):
+        (tmp_path / f"take{index}").mkdir()
+    shutil.copy(clips / "squat.npz", tmp_path / "take0" / "squat.npz")
+    motion = read_motion(clips / "turn.npz")
+    with np.load(clips / "turn.npz") as data:
+        np.savez(tmp_path / "take1" / "other.npz", **{**data, "name": np.array(read_motion(clips / "squat.npz").name)})
+    paths = [tmp_path / "take0", tmp_path / "take1", tmp_path / "take1" / "other.npz"]
+    report = call("motions", "import", *paths, "--out", tmp_path / "corpus", "--json", "-").json
+    assert report["clips"] == 2
+    assert report["duplicates"] == []
+    assert report["frames"] == motion.frames + read_motion(clips / "squat.npz").frames
+
+
+def test_cluster(call, refused, clips, tmp_path):
+    call("motions", "import", clips, "--out", tmp_path / "corpus")
+    labels = [call("motions", "cluster", tmp_path / "corpus", "--clusters", 1, "--json", "-").json for _ in range(2)]
+    assert labels[0] == labels[1]
+    assert labels[0]["clusters"] == 1
+    assert sum(labels[0]["sizes"]) == len(labels[0]["labels"])
+    assert labels[0]["balance"] is None, "missing, where one cluster leaves nothing to say"
+    assert "9 clusters" in refused("motions", "cluster", tmp_path / "corpus", "--clusters", 9)
+    assert "no corpus" in refused("motions", "cluster", clips, "--clusters", 2)
