@@ -54,7 +54,7 @@ if not tables:
 path = max(tables, key=lambda file: file.stat().st_mtime)
 table = read_table(path)
 if "status" in table.columns:
-    table = table.select(table.column("status") == "done")
+    table = table.select(table.column("status") == "finished")
 if "clusters" in table.columns:
     counts, frequency = np.unique(table.column("clusters"), return_counts=True)
     table = table.select(table.column("clusters") == counts[np.argmax(frequency)])

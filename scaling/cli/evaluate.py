@@ -96,6 +96,7 @@ def _eval(arguments: argparse.Namespace) -> Outcome:
         "protocol": arguments.protocol,
         "physics": arguments.physics,
         "physics_options": None,
+        "max_seconds": arguments.seconds,
         "refused": clips.refused,
     }
     levels = list(dict.fromkeys((arguments.assist, 0.0)))

@@ -66,11 +66,14 @@ def _told(summary: dict[str, Any]) -> list[str | Grid]:
 def _laws(path: Path) -> list[tuple[Any, ...]]:
     """A line for every law of a study's `law.json`."""
     record = json.loads(path.read_text())
-    found = []
+    found: list[tuple[Any, ...]] = []
     for name, law in record.get("laws", {}).items():
         key = next((one for one in ("alpha", "B") if one in law["params"]), next(iter(law["params"])))
         held = law["holdout_summary"]
         error = None if held is None else f"{held['mean_relative_error']:.1%}"
+        if not law["supported"]:  # parameters of noise are nobody's business
+            found.append((name, "no law", None, None, error, law["label"]))
+            continue
         params = ", ".join(f"{one} {value:.3g}" for one, value in law["params"].items())
         low, high = law["intervals"][key]
         found.append((name, law["form"], params, f"{key} {low:.3g} to {high:.3g}", error, law["label"]))

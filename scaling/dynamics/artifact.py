@@ -71,7 +71,7 @@ def load(path: Path) -> Saved:
         raise InputError(f"{path}: no learned simulator here; name a folder that one was saved to")
     try:
         meta = json.loads((path / _META).read_text(encoding="utf-8"))
-        with np.load(path / _ARRAYS) as file:
+        with (path / _ARRAYS).open("rb") as raw, np.load(raw) as file:
             arrays = {name: file[name] for name in file.files}
         found, schema = meta["dynamics_hash"], meta["schema"]
         config, physics = ModelConfig(**meta["model"]), PhysicsOptions(**meta["physics"])

@@ -7,25 +7,36 @@ from jaxtyping import Float
 
 from scaling.robot.figures import BODIES, JOINTS
 from scaling.robot.g1 import BODY_INDEX, FEET_INDEX, FOOT_SPHERE_RADIUS, FOOT_SPHERES
-from scaling.robot.rotations import cross, from_rotation_vector, namespace, quat_mul, rotate
+from scaling.robot.rotations import cross, from_rotation_vector, namespace, normalise, quat_mul, rotate
 
 Array = Any
 
-_PARENT = [BODY_INDEX.get(body.parent, -1) for body in BODIES]
+_PARENT = np.array([BODY_INDEX.get(body.parent, -1) for body in BODIES])
 _POS = np.array([body.pos for body in BODIES])
 _QUAT = np.array([body.quat for body in BODIES]) / np.linalg.norm([body.quat for body in BODIES], axis=1)[:, None]
-_JOINT_OF_BODY = {BODY_INDEX[joint.body]: (index, np.array(joint.axis)) for index, joint in enumerate(JOINTS)}
+# Every body but the pelvis turns about one joint, and joints are listed in the order of their bodies.
+_AXES = np.array([joint.axis for joint in JOINTS])
 
 
-def _levels() -> list[list[int]]:
-    """Bodies by depth in the tree (pelvis left out), so that one batched product serves a whole level."""
-    depth = [0] * len(BODIES)
+def _levels() -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+    """The tree by depth: bodies of each level, where their parents stand in the level above, and the way back.
+
+    A whole level is one batched product, so a pose takes ten of them and not thirty.
+    """
+    depth = np.zeros(len(BODIES), int)
     for body, parent in enumerate(_PARENT):
         depth[body] = 0 if parent < 0 else depth[parent] + 1
-    return [[body for body in range(len(BODIES)) if depth[body] == level] for level in range(1, max(depth) + 1)]
+    bodies = [np.flatnonzero(depth == level) for level in range(depth.max() + 1)]
+    above = [
+        np.array([np.flatnonzero(bodies[level - 1] == _PARENT[body])[0] for body in bodies[level]])
+        for level in range(1, len(bodies))
+    ]
+    return bodies, above, np.argsort(np.concatenate(bodies))
 
 
-_LEVELS = _levels()
+_LEVELS, _ABOVE, _ORDER = _levels()
+if [joint.body for joint in JOINTS] != [body.name for body in BODIES[1:]]:
+    raise ImportError("scaling.robot.figures: joints must be listed in the order of their bodies")
 
 
 def _settle(xp: Any, *values: Array) -> tuple[Array, ...]:
@@ -37,32 +48,28 @@ def _settle(xp: Any, *values: Array) -> tuple[Array, ...]:
     return tuple(jax.lax.optimization_barrier(values))
 
 
+def _constant(xp: Any, values: np.ndarray, like: Array) -> Array:
+    """A table of figures, broadcast over the leading axes of `like` [..., d]."""
+    return xp.broadcast_to(xp.asarray(values, dtype=like.dtype), (*like.shape[:-1], *values.shape))
+
+
 def forward_kinematics(qpos: Float[Array, "*b 36"]) -> tuple[Float[Array, "*b 30 3"], Float[Array, "*b 30 4"]]:
     """World position (m) and orientation (wxyz) of each body in `BODY_NAMES` order; MuJoCo's `xpos` and `xquat`."""
     xp = namespace(qpos)
-    dtype = qpos.dtype
-    positions: list[Any] = [None] * len(BODIES)
-    quats: list[Any] = [None] * len(BODIES)
-    root = qpos[..., 3:7]
-    positions[0] = qpos[..., :3]
-    quats[0] = root / xp.sqrt(xp.sum(root * root, axis=-1, keepdims=True))
-    for level in _LEVELS:
-        joints = [_JOINT_OF_BODY[body][0] for body in level]
-        axes = xp.asarray(np.stack([_JOINT_OF_BODY[body][1] for body in level]), dtype=dtype)
-        parents = [_PARENT[body] for body in level]
-        parent_pos = xp.stack([positions[parent] for parent in parents], axis=-2)
-        parent_quat = xp.stack([quats[parent] for parent in parents], axis=-2)
-        angle = xp.stack([qpos[..., 7 + joint] for joint in joints], axis=-1)
-        offset = xp.asarray(_POS[level], dtype=dtype)
-        fixed = xp.asarray(_QUAT[level], dtype=dtype)
-        level_pos = parent_pos + rotate(parent_quat, xp.broadcast_to(offset, parent_pos.shape))
-        turn = quat_mul(xp.broadcast_to(fixed, parent_quat.shape), from_rotation_vector(angle[..., None] * axes))
-        level_quat = quat_mul(parent_quat, turn)
-        level_pos, level_quat = _settle(xp, level_pos, level_quat)
-        for index, body in enumerate(level):
-            positions[body] = level_pos[..., index, :]
-            quats[body] = level_quat[..., index, :]
-    return xp.stack(positions, axis=-2), xp.stack(quats, axis=-2)
+    offset = _constant(xp, _POS[1:], qpos)
+    turn = from_rotation_vector(qpos[..., 7:, None] * _constant(xp, _AXES, qpos))
+    local = quat_mul(_constant(xp, _QUAT[1:], qpos), turn)
+    offset, local = _settle(xp, offset, local)
+    position, quat = qpos[..., None, :3], normalise(qpos[..., None, 3:7])
+    positions, quats = [position], [quat]
+    for bodies, above in zip(_LEVELS[1:], _ABOVE, strict=True):
+        parent = quat[..., above, :]
+        position = position[..., above, :] + rotate(parent, offset[..., bodies - 1, :])
+        quat = quat_mul(parent, local[..., bodies - 1, :])
+        position, quat = _settle(xp, position, quat)
+        positions.append(position)
+        quats.append(quat)
+    return xp.concatenate(positions, axis=-2)[..., _ORDER, :], xp.concatenate(quats, axis=-2)[..., _ORDER, :]
 
 
 def body_velocities(
@@ -73,26 +80,19 @@ def body_velocities(
     `qvel` as MuJoCo's: world linear, body-frame angular; `positions` and `quats` from `forward_kinematics`.
     """
     xp = namespace(qvel)
-    linear: list[Any] = [None] * len(BODIES)
-    angular: list[Any] = [None] * len(BODIES)
-    linear[0] = qvel[..., :3]
-    angular[0] = rotate(quats[..., 0, :], qvel[..., 3:6])
-    for level in _LEVELS:
-        joints = np.array([_JOINT_OF_BODY[body][0] for body in level])
-        axes = xp.asarray(np.stack([_JOINT_OF_BODY[body][1] for body in level]), dtype=qvel.dtype)
-        index, parents = np.array(level), np.array([_PARENT[body] for body in level])
-        parent_linear = xp.stack([linear[parent] for parent in parents], axis=-2)
-        parent_angular = xp.stack([angular[parent] for parent in parents], axis=-2)
-        arm = positions[..., index, :] - positions[..., parents, :]
-        quat = quats[..., index, :]
-        level_linear = parent_linear + cross(parent_angular, arm)
-        spin = rotate(quat, xp.broadcast_to(axes, arm.shape)) * qvel[..., 6 + joints][..., None]
-        level_angular = parent_angular + spin
-        level_linear, level_angular = _settle(xp, level_linear, level_angular)
-        for position, body in enumerate(level):
-            linear[body] = level_linear[..., position, :]
-            angular[body] = level_angular[..., position, :]
-    return xp.stack(linear, axis=-2), xp.stack(angular, axis=-2)
+    arm = positions[..., 1:, :] - positions[..., _PARENT[1:], :]
+    spin = rotate(quats[..., 1:, :], _constant(xp, _AXES, qvel)) * qvel[..., 6:, None]
+    arm, spin = _settle(xp, arm, spin)
+    linear, angular = qvel[..., None, :3], rotate(quats[..., :1, :], qvel[..., None, 3:6])
+    linears, angulars = [linear], [angular]
+    for bodies, above in zip(_LEVELS[1:], _ABOVE, strict=True):
+        parent = angular[..., above, :]
+        linear = linear[..., above, :] + cross(parent, arm[..., bodies - 1, :])
+        angular = parent + spin[..., bodies - 1, :]
+        linear, angular = _settle(xp, linear, angular)
+        linears.append(linear)
+        angulars.append(angular)
+    return xp.concatenate(linears, axis=-2)[..., _ORDER, :], xp.concatenate(angulars, axis=-2)[..., _ORDER, :]
 
 
 def sole_height(qpos: Float[Array, "*b 36"]) -> Float[Array, "*b 2 4"]:

@@ -53,7 +53,17 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
         "## Experts beside open-loop playback",
         "",
         *_grid(
-            ("K", "cluster", "assist", "survival, s", "open loop", "ratio", "joint error, rad", "open loop", "beats it"),
+            (
+                "K",
+                "cluster",
+                "assist",
+                "survival, s",
+                "open loop",
+                "ratio",
+                "joint error, rad",
+                "open loop",
+                "beats it",
+            ),
             [_expert(row) for row in experts],
         ),
         "",

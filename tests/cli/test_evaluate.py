@@ -51,6 +51,7 @@ def bank(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_exported_program_scores_as_its_student_does(evaluate, policy_folder, student_folder, standing):
     policy = evaluate(policy_folder, standing, *SONIC)
     student = evaluate(student_folder, standing, *SONIC, "--assist", "1")["at_assist_0"]

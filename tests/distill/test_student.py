@@ -37,11 +37,11 @@ def test_the_policy_is_the_forward_in_the_actions_own_units(config):
     player = policy(config)
 
     def play(params, obs):
-        state, actions = player.init(3), []
-        for seen, new in zip(obs, first, strict=True):
-            action, state = player.act(params, state, seen, new)
-            actions.append(action)
-        return jnp.stack(actions)
+        def body(state, frame):
+            action, state = player.act(params, state, *frame)
+            return state, action
+
+        return jax.lax.scan(body, player.init(3), (obs, first))[1]
 
     stacked = jax.jit(jax.vmap(play, in_axes=(0, None)))(policy_params(students), obs)
     for student, found in zip(students, stacked, strict=True):
@@ -49,7 +49,7 @@ def test_the_policy_is_the_forward_in_the_actions_own_units(config):
         wanted = jnp.moveaxis(model.forward(config, student.params, seen, first.T), 1, 0) * student.action_scale
         np.testing.assert_allclose(found, wanted, atol=1e-5)
         assert float(jnp.abs(wanted).max()) > 0.1
-    blind = play(policy_params(students[0]), obs.at[..., SEEN:].set(99.0))
+    blind = jax.jit(play)(policy_params(students[0]), obs.at[..., SEEN:].set(99.0))
     np.testing.assert_allclose(blind, stacked[0], atol=1e-6)
 
 

@@ -7,12 +7,14 @@ import pytest
 
 from scaling.dynamics.data import CollectConfig, collect, window_starts
 from scaling.dynamics.model import ModelConfig, init, measure_scales
+from scaling.dynamics.train import TrainConfig, train
 from scaling.motion.synthetic import generate
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.physics import CPhysics
 from scaling.tracking.reference import make_store
 
 TINY = ModelConfig(width=16, depth=2, soles=False)  # the feet are tested apart: they double compile time
+SHORT = TrainConfig(window=2, updates=150, batch=128, learning_rate=1e-2, optimiser="adam")
 COLLECT = CollectConfig(envs=8, steps=75, noise=0.3, linger=3)
 
 
@@ -49,3 +51,9 @@ def dream(data):
     made = init(TINY, jax.random.key(1), measure_scales(TINY, one.before, one.ctrl, one.after))
     head = jax.tree.map(lambda x: 30.0 * x, made.params["head"])
     return made._replace(params={**made.params, "head": head})
+
+
+@pytest.fixture(scope="session")
+def trained(data):
+    """The tiny model after its 150 updates."""
+    return train(jax.random.key(0), data, SHORT, TINY)

@@ -13,7 +13,6 @@ from scaling.dynamics.card import Card, measure, text
 from scaling.dynamics.model import Dream, step
 from scaling.dynamics.physics import DreamPhysics
 from scaling.dynamics.state import GROUPS, velocity_change
-from scaling.dynamics.train import TrainConfig, train
 from scaling.errors import InputError
 from scaling.record.files import jsonable
 from scaling.robot.g1 import KP, NV
@@ -24,10 +23,9 @@ from tests.dynamics.conftest import TINY
 
 
 @pytest.fixture(scope="module")
-def fitted(data):
+def fitted(trained):
     """A model that has learned something."""
-    config = TrainConfig(window=1, updates=150, batch=64, learning_rate=1e-2, optimiser="adam")
-    return train(jax.random.key(0), data, config, TINY).dream
+    return trained.dream
 
 
 @pytest.fixture(scope="module")
@@ -116,22 +114,24 @@ def test_the_environment_plays_inside_the_model(tmp_path, fitted, make_task):
     artifact.save(tmp_path, TINY, fitted, STANDARD)
     inside = TrackingEnv(DreamPhysics.read(tmp_path), EnvConfig())
     task = make_task()
-    state, _ = inside.reset(jax.random.key(0), task, 4)
+    state = jax.jit(inside.start, static_argnums=2)(jax.random.key(0), task, 4)
     action = jnp.full((4, 29), 0.1)
     after = jax.jit(inside.advance)(task, state, action)
     assert after.qpos.shape == (4, 36) and bool(jnp.isfinite(after.qpos).all())
     assert bool(jnp.all(after.qpos != state.physics.qpos))
     # One more leading axis, as vmapped experts have it.
-    many = jax.vmap(lambda s: inside.advance(task, s, action))(jax.tree.map(lambda x: jnp.stack([x, x]), state))
+    many = jax.jit(jax.vmap(lambda s: inside.advance(task, s, action)))(
+        jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    )
     np.testing.assert_allclose(many.qpos[1], after.qpos, atol=1e-5)
-    grad = jax.grad(lambda a: jnp.sum(inside.advance(task, state, a).qvel))(action)
+    grad = jax.jit(jax.grad(lambda a: jnp.sum(inside.advance(task, state, a).qvel)))(action)
     assert bool(jnp.isfinite(grad).all()) and float(jnp.abs(grad).max()) > 0
 
 
 def test_a_harness_is_refused_and_never_silently_ignored(fitted, make_task):
     physics = DreamPhysics(TINY, fitted)
     inside = TrackingEnv(physics, EnvConfig())
-    state, _ = inside.reset(jax.random.key(0), make_task(), 2)
+    state = jax.jit(inside.start, static_argnums=2)(jax.random.key(0), make_task(), 2)
     action, zero = jnp.zeros((2, 29)), jnp.zeros(2)
     with pytest.raises(InputError, match="knows no assist"):
         inside.advance(make_task(0.5), state, action)

@@ -11,20 +11,12 @@ from scaling.dynamics.soles import SOLE_FEATURES
 from scaling.dynamics.state import FEATURES
 from scaling.dynamics.train import TrainConfig, losses, train
 from scaling.errors import InputError
-from tests.dynamics.conftest import TINY
-
-SHORT = TrainConfig(window=2, updates=60, batch=32, learning_rate=1e-2, optimiser="adam")
-
-
-@pytest.fixture(scope="module")
-def trained(data):
-    """A tiny model after 60 updates."""
-    return train(jax.random.key(0), data, SHORT, TINY)
+from tests.dynamics.conftest import SHORT, TINY
 
 
 def test_the_loss_starts_at_one_and_falls(trained):
-    assert trained.loss.shape == (60,)
-    assert trained.loss[0] == pytest.approx(1.0, abs=0.35)  # another batch than the one that was balanced
+    assert trained.loss.shape == (150,)
+    assert trained.loss[0] == pytest.approx(1.0, abs=0.5)  # another batch than the one that was balanced
     assert trained.loss[-10:].mean() < 0.75 * trained.loss[:5].mean()
 
 
@@ -62,21 +54,17 @@ def test_gradients_flow_through_eight_steps_and_are_finite(data, dream):
 
 
 def test_going_on_keeps_the_scales_and_improves(data, trained):
-    more = train(jax.random.key(2), data, TrainConfig(window=4, updates=20, batch=32), TINY, start=trained.dream)
+    more = train(jax.random.key(2), data, SHORT, TINY, start=trained.dream)
     np.testing.assert_array_equal(more.dream.scales.blend, trained.dream.scales.blend)
-    assert more.loss[-5:].mean() < more.loss[:5].mean()
+    assert more.loss[-10:].mean() < more.loss[:10].mean()
 
 
-def test_a_model_without_drift_trains_too(data):
-    plain = ModelConfig(width=8, depth=1, drift=False, soles=False)
-    found = train(jax.random.key(0), data, TrainConfig(window=1, updates=2, batch=8), plain)
-    assert found.dream.params["head"]["kernel"].shape == (8, 35)
-
-
-def test_a_model_with_soles_trains_through_a_window(data):
-    sighted = ModelConfig(width=8, depth=1)
+@pytest.mark.slow
+def test_a_model_with_soles_and_without_drift_trains_through_a_window(data):
+    sighted = ModelConfig(width=8, depth=1, drift=False, soles=True)
     found = train(jax.random.key(0), data, TrainConfig(window=2, updates=2, batch=8), sighted)
     assert found.dream.params["hidden_0"]["kernel"].shape[0] == FEATURES + SOLE_FEATURES
+    assert found.dream.params["head"]["kernel"].shape == (8, 35)
     assert np.isfinite(found.gradient_norm).all() and found.gradient_norm.min() > 0
 
 

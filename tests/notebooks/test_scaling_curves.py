@@ -24,9 +24,9 @@ def planted_table(tmp_path):
                 frames = 2_000_000 * arm
                 loss = (0.05 + 4.0 * frames**-exponent) * np.exp(rng.normal(0, 0.001))
                 identity = f"{student}-{arm}-{seed},{student},0.2M,{arm},4,{seed}"
-                lines.append(f"{identity},{frames:.0f},{frames / 180_000:.6f},{loss:.9f},done")
-        lines.append(f"{student}-other-bank,{student},0.2M,1.0,2,0,2000000,11.111111,9.0,done")
-        lines.append(f"{student}-lost,{student},0.2M,1.0,4,9,2000000,11.111111,,not finite at update 3")
+                lines.append(f"{identity},{frames:.0f},{frames / 180_000:.6f},{loss:.9f},finished")
+        lines.append(f"{student}-other-bank,{student},0.2M,1.0,2,0,2000000,11.111111,9.0,finished")
+        lines.append(f"{student}-lost,{student},0.2M,1.0,4,9,2000000,11.111111,9.0,diverged between updates 3 and 4")
     path = tmp_path / "runs" / "study" / "runs.csv"
     path.parent.mkdir(parents=True)
     path.write_text("\n".join(lines) + "\n")
