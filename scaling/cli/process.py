@@ -1,6 +1,7 @@
 """The process around a verb: caches and chatter settled before JAX is there, signals, and the machine's troubles."""
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -62,25 +63,72 @@ def watch(mode: OnSignal) -> Iterator[Received]:
     "save": SIGTERM is `Stopped`, Ctrl-C `KeyboardInterrupt`. "damp": the first of either is `KeyboardInterrupt` and
     later ones are not heard, for nothing may interrupt the damping. "plain": Ctrl-C alone.
     """
-    received = Received()
     if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
-        yield received
+        yield Received()
         return
-
-    def handle(number: int, frame: types.FrameType | None) -> None:
-        again = received.signal is not None
-        received.signal = number if received.signal is None else received.signal
-        if again and (mode == "damp" or number == signal.SIGTERM):
-            return
-        raise Stopped if number == signal.SIGTERM and mode == "save" else KeyboardInterrupt
-
+    handler = _Handler(mode)
     numbers = [signal.SIGINT] if mode == "plain" else [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.signal(number, handle) for number in numbers}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield received
+        yield handler.received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        handler.end()
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+class _Handler:
+    """Raises, and sees to it that what it raised is not lost: signals come in the middle of anybody's code."""
+
+    def __init__(self, mode: OnSignal) -> None:
+        self.mode, self.received = mode, Received()
+        self._raised = self._reminded = False
+        self._ended = threading.Event()
+        self._reminders: list[threading.Thread] = []
+
+    def __call__(self, number: int, frame: types.FrameType | None) -> None:
+        """The handler itself."""
+        own, self._reminded = self._reminded, False
+        if self._ended.is_set() or (self._raised and self.mode == "damp"):
+            return
+        self.received.signal = self.received.signal or number
+        if _deaf(frame):
+            self._remind(number, 0.01)
+            return
+        if self.mode != "damp":
+            self._remind(number, 1.0)
+        if self._raised and (own or number == signal.SIGTERM) and sys.exc_info()[0] is not None:
+            return  # it is on its way out
+        self._raised = True
+        raise Stopped if number == signal.SIGTERM and self.mode == "save" else KeyboardInterrupt
+
+    def end(self) -> None:
+        """Hear nothing any more."""
+        self._ended.set()
+        for reminder in self._reminders:
+            reminder.join()
+
+    def _remind(self, number: int, seconds: float) -> None:
+        """The same signal again after a while, unless the verb has ended by then."""
+
+        def wait() -> None:
+            if not self._ended.wait(seconds):
+                self._reminded = True
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+        self._reminders.append(threading.Thread(target=wait, daemon=True))
+        self._reminders[-1].start()
+
+
+def _deaf(frame: types.FrameType | None) -> bool:
+    """Whether Python would print and drop an exception raised here: in a callback of the garbage collector (JAX has
+    one, so this is common) or a finaliser."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in callbacks or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def told(error: Exception) -> str | None:

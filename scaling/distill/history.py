@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from scaling.distill.config import DaggerConfig
+from scaling.distill.loss import over_families
 
 _LOSSES = ("val_loss", "val_loss_own")
 
@@ -68,7 +69,7 @@ class History:
         for point, (update, round_, _) in enumerate(self.points):
             row: dict[str, Any] = {"update": update, "round": round_}
             row |= {name: _known(self.arrays[name][point, run]) for name in ("train_loss", "fail_rate")}
-            row |= {name: _known(self._mean(name)[point, run]) for name in _LOSSES}
+            row |= {name: _known(over_families(self.arrays[name])[point, run]) for name in _LOSSES}
             rows.append(row)
         return rows
 
@@ -77,7 +78,7 @@ class History:
         found: dict[str, Any] = {}
         updates = np.array([update for update, _, _ in self.points])
         for name in _LOSSES:
-            values = self._mean(name)[:, run]
+            values = over_families(self.arrays[name])[:, run]
             known = np.isfinite(values)
             best = int(np.nanargmin(values)) if known.any() else None
             found[name] = _known(values[-1])
@@ -86,12 +87,6 @@ class History:
         for index, family in enumerate(self.families):
             found[f"val_loss_{family or 'unnamed'}"] = _known(self.arrays["val_loss"][-1, run, index])
         return found
-
-    def _mean(self, name: str) -> Float[np.ndarray, "P R"]:
-        values = self.arrays[name]
-        known = np.isfinite(values)
-        total = np.where(known, values, 0.0).sum(axis=-1, dtype=np.float64)
-        return np.where(known.any(axis=-1), total / np.maximum(known.sum(axis=-1), 1), np.nan)
 
 
 def _known(value: Any) -> float | None:

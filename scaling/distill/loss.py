@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -29,6 +30,9 @@ def by_family(
     return jnp.where(segments > 0, sums / jnp.maximum(segments, 1.0), jnp.nan)
 
 
-def over_families(losses: Float[Array, "*b F"]) -> Float[Array, "*b"]:
-    """Mean over the families that have a loss."""
-    return jnp.nanmean(losses, axis=-1)
+def over_families(losses: Float[np.ndarray, "*b F"]) -> Float[np.ndarray, "*b"]:
+    """Mean over the families that have a loss, on the host; NaN where none has."""
+    losses = np.asarray(losses, np.float64)
+    known = np.isfinite(losses)
+    total = np.where(known, losses, 0.0).sum(axis=-1)
+    return np.where(known.any(axis=-1), total / np.maximum(known.sum(axis=-1), 1), np.nan)

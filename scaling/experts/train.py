@@ -19,7 +19,7 @@ from scaling.record.progress import Progress, say
 from scaling.record.runs import RunLog
 from scaling.robot.model import CONVERGED
 from scaling.tracking.env import Task, TrackingEnv
-from scaling.tracking.evaluate import OPEN_LOOP, Policy, Scores, Starts, Trace, make_player, random_starts, scores
+from scaling.tracking.evaluate import Policy, Scores, Starts, Trace, make_player, random_starts, scores
 from scaling.tracking.intervals import bootstrap_mean, wilson
 from scaling.tracking.physics import CPhysics, Physics, make_physics
 from scaling.tracking.randomise import draw_models
@@ -195,14 +195,15 @@ def measure_competence(
     steps = round(config.seconds * 50)
     each = [random_starts(store, cluster, config.starts, steps, seed=7) for cluster in clusters]
     starts: Starts = jax.tree.map(lambda *x: jnp.stack(x), *each)
-    expert = make_player(physics, BANK_POLICY, config.protocol, batched_params=True)
-    baseline = make_player(physics, OPEN_LOOP, config.protocol, batched_params=True)
+    play = make_player(physics, BANK_POLICY, config.protocol, batched_params=True)
+    # A bank of zeros acts zero, which is open-loop playback: one program serves both.
+    contestants = (bank, jax.tree.map(jnp.zeros_like, bank)._replace(normaliser=bank.normaliser))
     rows: list[dict[str, Any]] = []
     levels = [assist, 0.0] if assist else [0.0]
     with Progress(f"{title}: competence", 2 * len(levels)) as progress:
         for level in levels:
             figures: list[list[Scores]] = []
-            for play, params in ((expert, bank), (baseline, jnp.zeros(len(clusters)))):
+            for params in contestants:
                 trace = play(params, store, starts, jnp.asarray(level, jnp.float32), steps)
                 figures.append([scores(Trace(*(values[k] for values in trace))) for k in range(len(clusters))])
                 progress.update(2 * levels.index(level) + len(figures))

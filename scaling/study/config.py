@@ -91,5 +91,5 @@ def quickstart(motions: str | None = None) -> StudyConfig:
         assist=assist,
         experts=PPOConfig(envs=128, iterations=60, noise_std=0.15, assist=assist, env=env),
         val=ValConfig(assist=assist, env=env),
-        dagger=DaggerConfig(assist=assist, env=env),
+        dagger=DaggerConfig(rounds=3, updates=240, envs=4, own_steps=32, assist=assist, env=env),
     )

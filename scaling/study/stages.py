@@ -1,5 +1,6 @@
 """The stages of a study: pure functions of configs and earlier artifacts, each kept in the store and never redone."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from scaling.students.ladder import ladder
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig
 from scaling.tracking.evaluate import make_player, random_starts, scores
 from scaling.tracking.intervals import wilson
-from scaling.tracking.physics import CPhysics, make_physics
+from scaling.tracking.physics import CPhysics, Physics, make_physics
 from scaling.tracking.reference import ClipStore, make_store
 
 CORPUS_VERSION = 1
@@ -145,6 +146,12 @@ def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clus
     return store.stage("bank", key, {"corpus": corpus, "clusters": clusters}, BANK_VERSION, build)
 
 
+@functools.cache
+def shared_physics(name: str) -> Physics:
+    """One backend for all stages of a process: programs are compiled for the object, not for its name."""
+    return make_physics(name)
+
+
 def make_name(physics: str) -> str:
     """The backend that "auto" stands for on this machine: part of a stage's key."""
     if physics != "auto":
@@ -165,7 +172,7 @@ def valset_stage(
                 experts,
                 load_clusters(clusters).labels,
                 Corpus.load(corpus.path),
-                make_physics(config.physics),
+                shared_physics(config.physics),
                 config.val,
             ).save(work)
             progress.update(1)
@@ -262,7 +269,7 @@ def students_stage(
             [run.spec for run in runs],
             [teaching.teacher() for teaching in teachings],
             held,
-            make_physics(config.physics),
+            shared_physics(config.physics),
             config.dagger,
             rounds,
         )

@@ -22,7 +22,12 @@ def wilson(success: Bool[np.ndarray, "E"], z: float = 1.959963984540054) -> Esti
     p = float(np.mean(success))
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Estimate(p, float(max(middle - half, 0.0)), float(min(middle + half, 1.0)))
+    return Estimate(p, _unit(middle - half), _unit(middle + half))
+
+
+def _unit(x: float) -> float:
+    """Rounding may leave a bound of 0 or 1 an ulp away from it."""
+    return float(np.clip(np.round(x, 15), 0.0, 1.0))
 
 
 def bootstrap_mean(values: Float[np.ndarray, "E"], resamples: int = 2000, seed: int = 0) -> Estimate:

@@ -1,7 +1,9 @@
 """The command itself: it starts at once, ends with the right code, and says one sentence where something is wrong."""
 
 import argparse
+import contextlib
 import errno
+import gc
 import json
 import os
 import signal
@@ -179,6 +181,51 @@ def test_signals(capsys, number, mode, code, wrapped):
     assert run(arguments(killing(number, wrapped), mode)) == code
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("mode", "code"), [("save", 75), ("damp", 130)])
+def test_a_signal_in_a_callback_of_the_garbage_collector_is_not_lost(capsys, mode, code):
+    """Python drops what is raised there, and JAX registers such a callback."""
+    killed = []
+
+    def callback(phase, info):
+        if not killed:
+            killed.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            sum(range(1000))  # the handler runs before this returns
+
+    def verb(_):
+        gc.callbacks.append(callback)
+        try:
+            gc.collect()
+            time.sleep(5)
+        finally:
+            gc.callbacks.remove(callback)
+        return Outcome({})
+
+    assert run(arguments(verb, mode)) == code
+    assert killed
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_stop_that_somebody_swallows_is_said_again_but_not_into_the_clean_up(capsys):
+    cleaned = []
+
+    def verb(_):
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            time.sleep(10)
+        finally:
+            time.sleep(1.5)  # saving takes longer than a reminder
+            cleaned.append(True)
+        return Outcome({})
+
+    began = time.monotonic()
+    assert run(arguments(verb, "save")) == 75
+    assert cleaned
+    assert time.monotonic() - began < 8
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_nothing_interrupts_the_damping(capsys):

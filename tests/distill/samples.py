@@ -14,8 +14,17 @@ from scaling.tracking.physics import PhysicsState
 ALL, SEEN = observation_dim(EXPERT_TERMS), observation_dim(STUDENT_TERMS)
 STUDENT = StudentConfig("mlp", SEEN, width=32, depth=2, history=2)
 CONFIG = DaggerConfig(
-    rounds=3, slots=3, envs=2, steps=12, own_steps=8, updates=9, batch=4, val_every=2, warmup=0.0, learning_rate=3e-3,
-    env=EnvConfig(episode_seconds=0.6)
+    rounds=3,
+    slots=3,
+    envs=2,
+    steps=12,
+    own_steps=8,
+    updates=9,
+    batch=4,
+    val_every=2,
+    warmup=0.0,
+    learning_rate=3e-3,
+    env=EnvConfig(episode_seconds=0.6),
 )
 
 

@@ -40,13 +40,15 @@ def same(found, wanted):
 
 def test_a_bank_that_is_a_function_of_what_is_seen_is_learned(make_group, train):
     # obs_noise 0: with it the label is not a function of what the student sees.
-    group = make_group(updates=240, val_every=40, steps=32, envs=2, obs_noise=0.0, learning_rate=5e-3, weight_decay=0.0)
+    group = make_group(
+        rounds=6, updates=1200, val_every=200, steps=100, obs_noise=0.0, learning_rate=1e-2, weight_decay=0.0
+    )
     before = np.nanmean(group.val_loss(group.start()[0].params), axis=1)
     small, whole = train(group=group)
     assert whole.columns["val_loss"] < before[1] / 3
     assert whole.columns["val_loss_own"] < before[1] / 3
     assert whole.columns["val_loss_min"] <= whole.columns["val_loss"]
-    assert whole.curve[-1]["update"] == 240
+    assert whole.curve[-1]["update"] == 1200
     assert whole.columns["val_loss"] < small.columns["val_loss"]  # more data, lower loss
 
 

@@ -19,10 +19,12 @@ from tests.distill.samples import ALL, SEEN, STUDENT, linear_bank
 
 TRANSFORMER = StudentConfig("transformer", SEEN, width=8, depth=1, heads=2, context=4)
 
+forward = jax.jit(model.forward, static_argnums=0)
+
 
 def make(config, seed):
     rng = np.random.default_rng(seed)
-    params = model.init(config, jax.random.key(seed))
+    params = jax.jit(model.init, static_argnums=0)(config, jax.random.key(seed))
     params = {**params, "head": {**params["head"], "kernel": 100 * params["head"]["kernel"]}}
     normaliser = Normaliser(rng.normal(size=SEEN).astype(np.float32), rng.uniform(0.5, 2, SEEN).astype(np.float32))
     scale = rng.uniform(0.1, 1, 29).astype(np.float32)
@@ -46,7 +48,7 @@ def test_the_policy_is_the_forward_in_the_actions_own_units(config):
     stacked = jax.jit(jax.vmap(play, in_axes=(0, None)))(policy_params(students), obs)
     for student, found in zip(students, stacked, strict=True):
         seen = jnp.moveaxis(student.normaliser(obs[..., :SEEN]), 0, 1)
-        wanted = jnp.moveaxis(model.forward(config, student.params, seen, first.T), 1, 0) * student.action_scale
+        wanted = jnp.moveaxis(forward(config, student.params, seen, first.T), 1, 0) * student.action_scale
         np.testing.assert_allclose(found, wanted, atol=1e-5)
         assert float(jnp.abs(wanted).max()) > 0.1
     blind = jax.jit(play)(policy_params(students[0]), obs.at[..., SEEN:].set(99.0))
