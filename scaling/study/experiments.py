@@ -76,7 +76,8 @@ def run_experiment(
     pairs = overrides.items() if isinstance(overrides, dict) else overrides
     for path, value in pairs:
         config = override(config, path, value)
-    store = ArtifactStore(Path(out) / "store")
+    out = Path(out).absolute()
+    store = ArtifactStore(out / "store")
     corpus = stages.corpus_stage(store, config)
     teachings = [stages.teaching_stages(store, config, corpus, k) for k in config.clusters]
     runs = stages.runs_of(config, Corpus.load(corpus.path), stages.load_clusters(teachings[0].clusters))
@@ -86,7 +87,7 @@ def run_experiment(
     students = stages.load_students(group, runs)
     rows = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
     row = rows[0] | {"folder": str(group.path / runs[0].spec.name)}
-    with RunLog(Path(out) / "experiments" / f"{name}-{row['config_hash']}") as log:
+    with RunLog(out / "experiments" / f"{name}-{row['config_hash']}") as log:
         for point in students[0].curve:
             log.log(point["update"], **{key: value for key, value in point.items() if isinstance(value, float)})
         log.finish(row)
