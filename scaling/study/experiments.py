@@ -8,11 +8,10 @@ from typing import Any
 
 from scaling.errors import InputError
 from scaling.motion.corpus import Corpus
-from scaling.record.runs import RunLog
 from scaling.record.store import ArtifactStore
 from scaling.study import stages
 from scaling.study.config import StudyConfig, quickstart
-from scaling.study.results import rows_of_group
+from scaling.study.results import record_run, rows_of_group
 
 _SIZES = ("0.05M", "0.2M")
 
@@ -87,8 +86,5 @@ def run_experiment(
     students = stages.load_students(group, runs)
     rows = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
     row = rows[0] | {"folder": str(group.path / runs[0].spec.name)}
-    with RunLog(out / "experiments" / f"{name}-{row['config_hash']}") as log:
-        for point in students[0].curve:
-            log.log(point["update"], **{key: value for key, value in point.items() if isinstance(value, float)})
-        log.finish(row)
+    record_run(out / "runs" / f"{name}-{row['config_hash']}", row, students[0])
     return row

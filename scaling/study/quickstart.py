@@ -10,7 +10,7 @@ from scaling.record.progress import say
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.study import publish, stages
 from scaling.study.config import StudyConfig, quickstart
-from scaling.study.results import LawResult, best_row, laws_stage, rows_of_group, write_results
+from scaling.study.results import LawResult, best_row, laws_stage, record_run, rows_of_group, write_results
 
 
 class _Clock:
@@ -65,6 +65,8 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
             )
             students = stages.load_students(group, runs)
             rows += rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
+            for row, student in zip(rows[-len(runs) :], students, strict=True):
+                record_run(out / "runs" / f"{row['run']}-{row['config_hash']}", row, student)
             trained |= {f"{family}-{size}-{run.spec.name}": s for run, s in zip(runs, students, strict=True)}
     fitted = clock.keep("laws", laws_stage(store, config, rows))
     result = LawResult.from_json(stages.read_json(fitted.path / "law.json"))

@@ -10,6 +10,7 @@ from scaling.laws import Law, figures, fit_groups
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash
 from scaling.record.progress import Progress
+from scaling.record.runs import RunLog, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import write_table
 from scaling.study.config import StudyConfig
@@ -171,6 +172,17 @@ def best_row(rows: Sequence[dict[str, Any]], protocol: str) -> dict[str, Any]:
         return (row[f"success_{protocol}{zero}"], row[f"survival_s{zero}"], -row["val_loss"])
 
     return max(done, key=merit)
+
+
+def record_run(folder: Path, row: dict[str, Any], student: Student) -> None:
+    """The record of a run, unless it is there: its curve (JSONL, mirrored to TensorBoard) and its row (JSON)."""
+    if read_row(folder) is not None:
+        return
+    with RunLog(folder, resume_from=0) as log:
+        for point in student.curve:
+            losses = {name: value for name, value in point.items() if name != "update"}
+            log.log(point["update"], **losses)
+        log.finish(row)
 
 
 def write_results(out: Path, rows: Sequence[dict[str, Any]], result: LawResult) -> tuple[Path, Path]:

@@ -20,6 +20,7 @@ from scaling.motion.corpus import CorpusConfig
 from scaling.motion.read import write_npz
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import generate
+from scaling.record.runs import read_log, read_row
 from scaling.record.table import read_table, rows_of
 from scaling.study import experiments
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart
@@ -84,6 +85,10 @@ def test_everything_a_newcomer_is_promised_is_there(finished):
     frames = sorted({row["unique_frames"] for row in rows})
     assert len(frames) == 3
     assert summary["export_max_abs_difference"] < 1e-5
+    for row in rows:
+        folder = finished[0] / "runs" / f"{row['run']}-{row['config_hash']}"
+        assert read_row(folder)["val_loss"] == row["val_loss"]
+        assert [line["step"] for line in read_log(folder / "log.jsonl")] == [2, 4]
     page = Path(summary["report"]).read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "a command" in page
 
