@@ -18,7 +18,7 @@ from scaling.study.stages import Run, Teaching
 
 DATA_AXES = ("unique_frames", "hours")
 GROUP = ("student", "size")
-LAWS_VERSION = 2
+LAWS_VERSION = 3
 _READ = ("run", "val_loss", *GROUP, *DATA_AXES)
 
 
@@ -141,7 +141,7 @@ def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
     if supported:
         lead = (
             f"{len(supported)} of {students} students support a law of validation loss against unique frames; "
-            f"{len(validated)} of these predicted the held-out largest arm."
+            f"the held-out largest arm fell inside the prediction intervals of {len(validated)} of these."
         )
     else:
         lead = f"None of {students} students supports a law of validation loss against unique frames on this data."
