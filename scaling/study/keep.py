@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.record.store import git_commit
+from scaling.record.store import DONE
 from scaling.record.table import read_table, rows_of
 from scaling.study.config import StudyConfig
 from scaling.study.results import LawResult, law_figure
@@ -37,13 +37,14 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
     (folder / "curves.svg").write_text(law_figure(rows, result, config))
     cards = [read_json(Path(path) / "card.json") for path in summary["banks"]]
     experts = [row | {"clusters": card["clusters"]} for card in cards for row in card["competence"]]
+    commit = read_json(Path(summary["banks"][0]) / DONE).get("commit") or "unknown"
     text = [
         f"# {config.name}",
         "",
         f"`{command}`",
         "",
         f"{len(rows)} runs in {sum(summary['seconds'].values()) / 60:.1f} min of stages, on {os.cpu_count()} cores "
-        f"({platform.machine()}), commit {git_commit() or 'unknown'}. All figures at assist {config.assist:g}; "
+        f"({platform.machine()}), commit {commit}. All figures at assist {config.assist:g}; "
         "`_assist0` is the same at 0. Closed loop in converged C MuJoCo.",
         "",
         *(f"- {sentence}" for sentence in result.sentences),
