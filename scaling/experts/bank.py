@@ -64,14 +64,23 @@ def save_bank(path: Path, bank: Bank, card: BankCard) -> None:
     (path / "card.json").write_text(json.dumps(asdict(card), indent=1))
 
 
+def load_card(path: Path) -> BankCard:
+    """The card of the bank saved at `path`, without its parameters; InputError where there is none."""
+    try:
+        text = (path / "card.json").read_text()
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no expert bank here (card.json is missing); name a folder that a bank was saved to"
+        ) from None
+    return BankCard(**json.loads(text))
+
+
 def load_bank(path: Path) -> tuple[Bank, BankCard]:
     """The bank saved by `save_bank`.
 
     Raises InputError where there is none, or one whose observations are not this version's.
     """
-    if not (path / "card.json").exists():
-        raise InputError(f"{path}: no expert bank here (card.json is missing); name a folder that a bank was saved to")
-    card = BankCard(**json.loads((path / "card.json").read_text()))
+    card = load_card(path)
     with ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.restore(path.absolute() / "params")
     tree = jax.tree.map(np.asarray, tree)

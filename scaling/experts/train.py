@@ -1,6 +1,6 @@
 """A bank from a corpus: waves of chunks with checkpoints, competence measured in converged C MuJoCo."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, Key
 
 from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
-from scaling.experts.bank import Bank, BankCard, act, load_bank, save_bank
+from scaling.experts.bank import Bank, BankCard, act, save_bank
 from scaling.experts.ppo import PPOConfig, TrainState, make_iterate
 from scaling.record.progress import Progress, say
 from scaling.record.runs import RunLog
@@ -227,23 +227,3 @@ def _compare(expert: Scores, open_loop: Scores) -> dict[str, Any]:
     closer = survival[2] >= base[1] and row["error_ratio"] <= 0.9 and error[2] < base_error[1]
     row["beats_open_loop"] = bool(longer or closer)
     return row
-
-
-def bank_builder(
-    seed: int,
-    make_store: Callable[[], ClipStore],
-    clusters: Sequence[Int[np.ndarray, "m"]],
-    config: PPOConfig,
-    backend: str,
-    competence: CompetenceConfig,
-    title: str,
-) -> Callable[[Path], None]:
-    """The `build(work)` of the expert stage."""
-
-    def build(work: Path) -> None:
-        train_bank(jax.random.key(seed), make_store(), clusters, config, work, backend, competence, title)
-
-    return build
-
-
-__all__ = ["CompetenceConfig", "bank_builder", "bank_of", "load_bank", "measure_competence", "train_bank"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.experts.bank import load_card
 from scaling.record.store import DONE
 from scaling.record.table import read_table, rows_of
 from scaling.study.config import StudyConfig
@@ -35,8 +36,8 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
     rows = rows_of(read_table(folder / "runs.csv"))
     result = LawResult.from_json(read_json(Path(summary["law"])))
     (folder / "curves.svg").write_text(law_figure(rows, result, config))
-    cards = [read_json(Path(path) / "card.json") for path in summary["banks"]]
-    experts = [row | {"clusters": card["clusters"]} for card in cards for row in card["competence"]]
+    cards = [load_card(Path(path)) for path in summary["banks"]]
+    experts = [row | {"clusters": card.clusters} for card in cards for row in card.competence]
     commit = read_json(Path(summary["banks"][0]) / DONE).get("commit") or "unknown"
     text = [
         f"# {config.name}",

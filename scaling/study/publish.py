@@ -21,7 +21,7 @@ from scaling.robot.model import CONVERGED
 from scaling.study.config import StudyConfig
 from scaling.study.results import DATA_AXES, LawResult, law_figure
 from scaling.study.stages import Clusters, Teaching, read_json, store_of
-from scaling.tracking.evaluate import Starts, make_player, scores
+from scaling.tracking.evaluate import Starts, Trace, make_player, scores
 from scaling.tracking.physics import CPhysics
 from scaling.view import sections
 from scaling.view.render import view_rollout
@@ -62,18 +62,25 @@ def export_best(student: Student, row: Mapping[str, Any], out: Path) -> dict[str
     return report
 
 
-def roll_out(student: Student, corpus: Corpus, segment: int, assist: float, protocol: str, seconds: float) -> Rollout:
-    """One clip from its first frame in converged C MuJoCo."""
+def roll_out(
+    student: Student, corpus: Corpus, segment: int, strengths: Sequence[float], protocol: str, seconds: float
+) -> list[Rollout]:
+    """One clip from its first frame in converged C MuJoCo, once at each assist of `strengths` (one program for all)."""
     store = store_of(corpus)
     steps = min(round(seconds * 50), int(corpus.length[segment]) - 1)
     starts = Starts(jnp.array([segment]), jnp.zeros(1, jnp.int32), jnp.array([steps]))
     play = make_player(CPhysics(CONVERGED), policy(student.config), protocol)
-    trace = play(policy_params(student), store, starts, jnp.asarray(assist, jnp.float32), steps)
+    params = policy_params(student)
+    traces = {a: play(params, store, starts, jnp.asarray(a, jnp.float32), steps) for a in strengths}
+    return [_rollout(student, corpus, segment, assist, trace) for assist, trace in traces.items()]
+
+
+def _rollout(student: Student, corpus: Corpus, segment: int, assist: float, trace: Trace) -> Rollout:
     result = scores(trace)
     failed = np.flatnonzero(np.asarray(trace.failed[:, 0]))
     return Rollout(
         qpos=np.asarray(trace.qpos[:, 0]),
-        reference=corpus.segment(segment)[1 : steps + 1],
+        reference=corpus.segment(segment)[1 : len(trace.qpos) + 1],
         rate_hz=50.0,
         title=f"{corpus.names[segment]} by {student.config.family}",
         assist=assist,
@@ -86,9 +93,9 @@ def render_best(student: Student, corpus: Corpus, config: StudyConfig, out: Path
     """The student on the first held-out `val` clip, at the study's assist and at 0: (view, caption)."""
     segment = int(corpus.indices("val")[0])
     views = []
-    for assist in dict.fromkeys((config.assist, 0.0)):
-        rollout = roll_out(student, corpus, segment, assist, config.closed_loop.protocol, 6.0)
-        folder = out / f"assist{assist:g}"
+    strengths = list(dict.fromkeys((config.assist, 0.0)))
+    for rollout in roll_out(student, corpus, segment, strengths, config.closed_loop.protocol, 6.0):
+        folder = out / f"assist{rollout.assist:g}"
         view = view_rollout(rollout, folder)
         rollout.save(folder / "rollout.npz")
         views.append((view, rollout.caption()))

@@ -67,14 +67,13 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
             rows += rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
             for row, student in zip(rows[-len(runs) :], students, strict=True):
                 record_run(out / "runs" / f"{row['run']}-{row['config_hash']}", row, student)
-            trained |= {f"{family}-{size}-{run.spec.name}": s for run, s in zip(runs, students, strict=True)}
+                trained[row["run"]] = student
     fitted = clock.keep("laws", laws_stage(store, config, rows))
     result = LawResult.from_json(stages.read_json(fitted.path / "law.json"))
     table, law = write_results(out, rows, result)
     best = best_row(rows, config.closed_loop.protocol)
-    student = trained[best["run"]]
-    exported = clock.keep("export", publish.policy_stage(store, student, best))
-    drawn = clock.keep("render", publish.render_stage(store, config, corpus_artifact, student, best))
+    exported = clock.keep("export", publish.policy_stage(store, trained[best["run"]], best))
+    drawn = clock.keep("render", publish.render_stage(store, config, corpus_artifact, trained[best["run"]], best))
     check, views = publish.load_check(exported), publish.load_views(drawn)
     report = publish.publish_report(
         out / "report.html",

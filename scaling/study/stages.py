@@ -17,8 +17,8 @@ from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
 from scaling.distill.student import Student, load_student, policy, policy_params, save_student
 from scaling.distill.valset import ValSet, make_valset
 from scaling.errors import InputError
-from scaling.experts.bank import BankCard, load_bank
-from scaling.experts.train import bank_builder
+from scaling.experts.bank import BankCard, load_bank, load_card
+from scaling.experts.train import train_bank
 from scaling.motion.cluster import kmeans
 from scaling.motion.corpus import Corpus, build_corpus, nested_arms
 from scaling.motion.embed import embed_corpus
@@ -34,7 +34,7 @@ from scaling.students.ladder import ladder
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig
 from scaling.tracking.evaluate import make_player, random_starts, scores
 from scaling.tracking.intervals import wilson
-from scaling.tracking.physics import CPhysics, Physics, make_physics
+from scaling.tracking.physics import CPhysics, Physics, backend_name, make_physics
 from scaling.tracking.reference import ClipStore, make_store
 
 CORPUS_VERSION = 1
@@ -116,7 +116,7 @@ def cluster_stage(store: ArtifactStore, corpus: Artifact, k: int, seed: int) -> 
 
 def load_clusters(artifact: Artifact) -> Clusters:
     """The clustering of a finished stage."""
-    data = json.loads((artifact.path / "clusters.json").read_text())
+    data = read_json(artifact.path / "clusters.json")
     return Clusters(np.array(data["labels"], np.int32), data["report"])
 
 
@@ -127,22 +127,26 @@ def store_of(corpus: Corpus) -> ClipStore:
 
 def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact) -> Artifact:
     """One expert per cluster, trained in one program, with its competence beside open-loop playback."""
-    held, found = Corpus.load(corpus.path), load_clusters(clusters)
     key = {
         "experts": config.experts,
         "competence": config.competence,
         "seed": config.seed,
-        "physics": make_name(config.physics),
+        "physics": backend_name(config.physics),
     }
-    build = bank_builder(
-        config.seed,
-        lambda: store_of(held),
-        found.experts(held),
-        config.experts,
-        config.physics,
-        config.competence,
-        f"experts K={found.report['clusters']}",
-    )
+
+    def build(work: Path) -> None:
+        held, found = Corpus.load(corpus.path), load_clusters(clusters)
+        train_bank(
+            jax.random.key(config.seed),
+            store_of(held),
+            found.experts(held),
+            config.experts,
+            work,
+            config.physics,
+            config.competence,
+            f"experts K={found.report['clusters']}",
+        )
+
     return store.stage("bank", key, {"corpus": corpus, "clusters": clusters}, BANK_VERSION, build)
 
 
@@ -150,13 +154,6 @@ def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clus
 def shared_physics(name: str) -> Physics:
     """One backend for all stages of a process: programs are compiled for the object, not for its name."""
     return make_physics(name)
-
-
-def make_name(physics: str) -> str:
-    """The backend that "auto" stands for on this machine: part of a stage's key."""
-    if physics != "auto":
-        return physics
-    return "mujoco" if jax.default_backend() == "cpu" else "mjx"
 
 
 def valset_stage(
@@ -196,7 +193,7 @@ class Teaching:
 
     def card(self) -> BankCard:
         """How the bank was trained and how good it is."""
-        return load_bank(self.bank.path)[1]
+        return load_card(self.bank.path)
 
 
 def teaching_stages(
@@ -257,7 +254,7 @@ def students_stage(
         "seeds": config.seeds,
         "clusters": config.clusters,
         "seed": config.seed,
-        "physics": make_name(config.physics),
+        "physics": backend_name(config.physics),
     }
 
     def build(work: Path) -> None:

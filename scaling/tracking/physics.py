@@ -171,12 +171,18 @@ class MjxPhysics:
         return PhysicsState(data.qpos, data.qvel)
 
 
+def backend_name(name: str) -> str:
+    """The backend that "auto" stands for on this machine (C MuJoCo on a CPU, MJX on an accelerator); others as is."""
+    if name != "auto":
+        return name
+    return "mujoco" if jax.default_backend() == "cpu" else "mjx"
+
+
 def make_physics(
     name: str, options: PhysicsOptions = STANDARD, models: Sequence[mujoco.MjModel] | None = None
 ) -> Physics:
-    """The backend called `name`: "mujoco", "mjx", or "auto" (C MuJoCo on a CPU, MJX on an accelerator)."""
-    if name == "auto":
-        name = "mujoco" if jax.default_backend() == "cpu" else "mjx"
+    """The backend called `name`: "mujoco", "mjx", or "auto" (see `backend_name`)."""
+    name = backend_name(name)
     if name == "mujoco":
         return CPhysics(options, models)
     if name == "mjx":
