@@ -9,14 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from scaling.contract.action import decode_action
 from scaling.errors import InputError
 from scaling.record.progress import Progress
 from scaling.tracking import terminations
 from scaling.tracking.env import EnvState, Task, TrackingEnv
 from scaling.tracking.evaluate import OPEN_LOOP, Policy
 from scaling.tracking.physics import PhysicsState
-from scaling.tracking.reference import frame_at
 
 _CHUNK = 25  # control steps between two looks at the progress
 
@@ -127,7 +125,7 @@ def _chunk(
         action_key, reset_key, noise_key = jax.random.split(key, 3)
         action, memory = policy.act(params, memory, env.observe(state, task.store), first)
         action = action + level[:, None] * jax.random.normal(action_key, action.shape)
-        ctrl = decode_action(action, *frame_at(task.store, state.clip, state.frame))
+        ctrl = env.targets(task.store, state, action)
         physics = env.advance(task, state, action)
         moved = state._replace(physics=physics, frame=state.frame + 1, age=state.age + 1, last_action=action)
         failed = terminations.failed(env.config.termination, env.errors(task.store, moved), physics.qpos) | (since > 0)
@@ -136,12 +134,7 @@ def _chunk(
         ends = over | (since > config.linger) | ~_finite(physics)
         old = state.physics
         row = Transitions(old.qpos, old.qvel, ctrl, physics.qpos, physics.qvel, ends, failed, state.clip, state.frame)
-        fresh = env.start(reset_key, task, config.envs)
-
-        def choose(new: Array, old: Array) -> Array:
-            return jnp.where(ends.reshape(ends.shape + (1,) * (new.ndim - 1)), new, old)
-
-        state = jax.tree.map(choose, fresh, moved)
+        state = env.restart(reset_key, task, moved, ends, ends & failed)
         level = jnp.where(ends, _levels(noise_key, config), level)
         return (state, memory, jnp.where(ends, 0, since), ends, level), row
 

@@ -22,6 +22,7 @@ class DreamPhysics:
 
     name = "dream"
     variants = 1
+    ground = None
 
     def __init__(self, config: ModelConfig, dream: Dream) -> None:
         self.config = config

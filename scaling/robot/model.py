@@ -1,11 +1,13 @@
 """The MuJoCo model of the G1, built from its figures: no meshes, no files."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
+from jaxtyping import Float
 
-from scaling.robot.figures import BODIES, CAPSULES, JOINTS, SITES
+from scaling.robot.figures import BODIES, CAPSULES, JOINTS, SITES, Quat, Vec3
 from scaling.robot.g1 import FOOT_SPHERE_RADIUS, FOOT_SPHERES, KD, KNEES_BENT_JOINTS, KP, standing_qpos
 
 CONTROL_DT = 0.02  # s; the policy acts at 50 Hz
@@ -43,14 +45,41 @@ STANDARD = PhysicsOptions()
 FULL = PhysicsOptions(iterations=10, ls_iterations=20, contacts="full")
 CONVERGED = PhysicsOptions(timestep=0.002, substeps=10, iterations=50, ls_iterations=50)
 
+
+class Rug(NamedTuple):
+    """A thin box fixed to the ground: centre (m), orientation (wxyz), half sizes (m) and its own sliding friction."""
+
+    pos: Vec3
+    quat: Quat
+    size: Vec3
+    friction: float
+
+
+class Floor(NamedTuple):
+    """Ground that is not a plane: heights (m) over a square around the origin, row = y and column = x, and rugs.
+
+    `span` holds the heights; floors of one span and grid differ in data alone. Without heights the plane stays.
+    """
+
+    heights: Float[np.ndarray, "n n"] | None
+    half_size: float
+    span: tuple[float, float]
+    rugs: tuple[Rug, ...] = ()
+
+
+_BASE = 0.5  # m of ground below its lowest point
 _GREY = (0.55, 0.57, 0.60, 1.0)
 _DARK = (0.16, 0.17, 0.20, 1.0)
+_RUG = (0.45, 0.30, 0.26, 1.0)
 _VISUAL_GROUP = 1
 _COLLISION_GROUP = 3
 
 
-def build_spec(options: PhysicsOptions = STANDARD) -> mujoco.MjSpec:
-    """The editable model: a floor, the robot on a free joint, one position servo a joint (ctrl in rad)."""
+def build_spec(options: PhysicsOptions = STANDARD, floor: Floor | None = None) -> mujoco.MjSpec:
+    """The editable model: a floor, the robot on a free joint, one position servo a joint (ctrl in rad).
+
+    MuJoCo's compiler stretches the heights of `floor` over its span; `build_model` puts them right.
+    """
     spec = mujoco.MjSpec()
     spec.modelname = "unitree_g1_29dof"
     spec.compiler.degree = False
@@ -67,7 +96,7 @@ def build_spec(options: PhysicsOptions = STANDARD) -> mujoco.MjSpec:
     spec.visual.global_.offheight = 720
     spec.visual.quality.offsamples = 0
     spec.visual.quality.shadowsize = 1024
-    _add_scene(spec)
+    _add_scene(spec, floor)
     bodies = {"world": spec.worldbody}
     joints = {joint.body: joint for joint in JOINTS}
     for figure in BODIES:
@@ -102,12 +131,16 @@ def build_spec(options: PhysicsOptions = STANDARD) -> mujoco.MjSpec:
     return spec
 
 
-def build_model(options: PhysicsOptions = STANDARD) -> mujoco.MjModel:
-    """The compiled model of `build_spec`: nq 36, nv 35, nu 29, 33.34 kg."""
-    return build_spec(options).compile()
+def build_model(options: PhysicsOptions = STANDARD, floor: Floor | None = None) -> mujoco.MjModel:
+    """The compiled model of `build_spec`: nq 36, nv 35, nu 29, 33.34 kg; a plane where no `floor` is given."""
+    model = build_spec(options, floor).compile()
+    if floor is not None and floor.heights is not None:
+        low, high = floor.span
+        model.hfield_data[:] = ((floor.heights - low) / (high - low)).ravel()
+    return model
 
 
-def _add_scene(spec: mujoco.MjSpec) -> None:
+def _add_scene(spec: mujoco.MjSpec, floor: Floor | None) -> None:
     spec.add_texture(
         name="grid",
         type=mujoco.mjtTexture.mjTEXTURE_2D,
@@ -131,7 +164,7 @@ def _add_scene(spec: mujoco.MjSpec) -> None:
     )
     world = spec.worldbody
     world.add_light(pos=(0, 0, 4), dir=(0, 0, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, castshadow=False)
-    world.add_geom(
+    ground = world.add_geom(
         name="floor",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=(0, 0, 0.05),
@@ -141,6 +174,34 @@ def _add_scene(spec: mujoco.MjSpec) -> None:
         contype=1,
         conaffinity=1,
     )
+    if floor is None:
+        return
+    if floor.heights is not None:
+        low, high = floor.span
+        spec.add_hfield(
+            name="floor",
+            size=(floor.half_size, floor.half_size, high - low, _BASE),
+            nrow=floor.heights.shape[0],
+            ncol=floor.heights.shape[1],
+            userdata=floor.heights.ravel().tolist(),
+        )
+        ground.type = mujoco.mjtGeom.mjGEOM_HFIELD
+        ground.hfieldname = "floor"
+        ground.pos = (0, 0, low)
+    for index, rug in enumerate(floor.rugs):
+        world.add_geom(
+            name=f"rug_{index}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=rug.pos,
+            quat=rug.quat,
+            size=rug.size,
+            rgba=_RUG,
+            condim=3,
+            friction=(rug.friction, 0.005, 0.0001),
+            priority=1,  # its friction decides, not the larger one of rug and sole
+            contype=1,
+            conaffinity=1,
+        )
 
 
 def _add_geoms(spec: mujoco.MjSpec, bodies: dict, full: bool) -> None:

@@ -1,123 +1,110 @@
 """The tracking environment: functional, batched, its clips an argument, its resets free of forward dynamics."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.action import decode_action
-from scaling.contract.observation import EXPERT_TERMS, Inputs, Privileged, Sensors, observe
-from scaling.robot.rotations import from_rotation_vector, normalise, quat_mul
-from scaling.tracking import rewards, terminations
+from scaling.contract.observation import EXPERT_TERMS, Inputs, Privileged, Sensors, noise_scale, observe
+from scaling.errors import InputError
+from scaling.tracking import rewards, starts, terminations
 from scaling.tracking.assist import harness_force
+from scaling.tracking.episode import EnvConfig, EnvState, Step, Task
 from scaling.tracking.errors import TrackingErrors, tracking_errors
 from scaling.tracking.physics import Physics, PhysicsState
-from scaling.tracking.randomise import Randomisation
 from scaling.tracking.reference import ClipStore, frame_at, reference_at
+from scaling.tracking.terrain import ANCHOR_RADIUS
 
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """What one episode is: presets by name, its longest time, and the noise of its start."""
-
-    reward: str = "tracking"
-    termination: str = "beyondmimic"
-    episode_seconds: float = 10.0
-    start_noise: float = 1.0
-    randomisation: Randomisation = Randomisation()
-
-    def __post_init__(self) -> None:
-        if self.reward not in rewards.PRESETS:
-            raise ValueError(f"reward {self.reward!r}: one of {sorted(rewards.PRESETS)}")
-        if self.termination not in terminations.FAILURES:
-            raise ValueError(f"termination {self.termination!r}: one of {sorted(terminations.FAILURES)}")
-        if self.episode_seconds < 0.1 or self.start_noise < 0:
-            raise ValueError(f"episode_seconds {self.episode_seconds}, start_noise {self.start_noise}")
-
-    @property
-    def max_steps(self) -> int:
-        """Control steps in the longest episode."""
-        return round(self.episode_seconds * 50)
-
-
-class Task(NamedTuple):
-    """What one batch of environments tracks; `weights` of 0 pad a cluster's list of clips."""
-
-    store: ClipStore
-    clips: Int[Array, "M"]
-    weights: Float[Array, "M"]
-    assist: Float[Array, ""]
-
-
-class EnvState(NamedTuple):
-    """A batch of episodes in flight."""
-
-    physics: PhysicsState
-    clip: Int[Array, "E"]
-    frame: Int[Array, "E"]
-    age: Int[Array, "E"]
-    last_action: Float[Array, "E 29"]
-    variant: Int[Array, "E"]
-    push_in: Int[Array, "E"]
-
-
-class Step(NamedTuple):
-    """What one control step gave; `obs` already belongs to the next episode where `done`."""
-
-    obs: Float[Array, "E obs"]
-    reward: Float[Array, "E"]
-    failed: Bool[Array, "E"]
-    truncated: Bool[Array, "E"]
-    joint_error: Float[Array, "E"]
-    body_error: Float[Array, "E"]
-
-    @property
-    def done(self) -> Bool[Array, "E"]:
-        """The episode ended, by failure or by its clip or time running out."""
-        return self.failed | self.truncated
-
-
-# BeyondMimic's start noise: root position (m), root tilt and heading (rad), joints (rad).
-_POSITION_NOISE = jnp.array([0.05, 0.05, 0.01])
-_TURN_NOISE = jnp.array([0.1, 0.1, 0.2])
-_JOINT_NOISE = 0.1
-_LINEAR_NOISE = jnp.array([0.5, 0.5, 0.2])
-_ANGULAR_NOISE = jnp.array([0.52, 0.52, 0.78])
-_SHORTEST_RUN = 10  # frames that must be left of a clip where an episode starts
+_DEFAULT = EnvConfig()
 
 
 class TrackingEnv:
-    """Pure functions `reset` and `step` over a batch, bound to a physics backend and a config."""
+    """Pure functions `reset` and `step` over a batch, bound to a physics backend and a config.
 
-    def __init__(self, physics: Physics, config: EnvConfig = EnvConfig()) -> None:
+    Raises InputError where the config has terrain and the physics a plane.
+    """
+
+    def __init__(self, physics: Physics, config: EnvConfig = _DEFAULT) -> None:
+        if physics.ground is None and not config.randomisation.terrain.flat:
+            raise InputError(
+                f"the {physics.name} physics given here stands on a plane: draw its models with the terrain"
+            )
         self.physics = physics
         self.config = config
 
-    def observe(self, state: EnvState, store: ClipStore) -> Float[Array, "E obs"]:
-        """All terms, the measured ones first (`EXPERT_TERMS`): a student's observation is its head."""
+    def observe(self, state: EnvState, store: ClipStore, key: Key[Array, ""] | None = None) -> Float[Array, "E obs"]:
+        """All terms, the measured ones first (`EXPERT_TERMS`): a student's observation is its head.
+
+        The encoders' bias is in it; the observation noise only where a `key` is given.
+        """
         qpos, qvel = state.physics
-        return observe(
+        reference = reference_at(store, state.clip, state.frame)
+        joints = qpos[..., 7:] if state.encoder_bias is None else qpos[..., 7:] + state.encoder_bias
+        obs = observe(
             EXPERT_TERMS,
             Inputs(
-                Sensors(qpos[..., 3:7], qvel[..., 3:6], qpos[..., 7:], qvel[..., 6:]),
-                reference_at(store, state.clip, state.frame),
+                Sensors(qpos[..., 3:7], qvel[..., 3:6], joints, qvel[..., 6:]),
+                reference,
                 state.last_action,
-                Privileged(qpos[..., :3], qvel[..., :3]),
+                Privileged(self.in_clip(state, reference.qpos)[..., :3], qvel[..., :3]),
             ),
         )
+        scale = self.config.randomisation.observation_noise
+        if scale == 0 or key is None:
+            return obs
+        width = jnp.asarray(scale * noise_scale(EXPERT_TERMS), obs.dtype)
+        return obs + width * jax.random.uniform(key, obs.shape, minval=-1.0, maxval=1.0)
 
-    def start(self, key: Key[Array, ""], task: Task, count: int) -> EnvState:
-        """`count` fresh episodes: clip by weight, phase, robot and noise all drawn anew."""
-        clip_key, phase_key, noise_key, variant_key, push_key = jax.random.split(key, 5)
-        clip = task.clips[jax.random.choice(clip_key, len(task.clips), (count,), p=task.weights)]
-        span = jnp.maximum(task.store.length[clip] - _SHORTEST_RUN, 1)
-        frame = jnp.floor(jax.random.uniform(phase_key, (count,)) * span).astype(jnp.int32)
+    def start(
+        self, key: Key[Array, ""], task: Task, count: int, failures: Float[Array, "M B"] | None = None
+    ) -> EnvState:
+        """`count` fresh episodes: clip by weight, phase (by `failures` where adaptive), robot and noise drawn anew."""
+        if failures is None and self.config.starts == "adaptive":
+            failures = jnp.asarray(starts.no_failures(task.clips.shape[0], self.config.start_bins))
+        clip_key, phase_key, noise_key, variant_key, begin_key = jax.random.split(key, 5)
+        row = jax.random.choice(clip_key, len(task.clips), (count,), p=task.weights)
+        clip = task.clips[row]
+        phase = starts.phases(phase_key, row, failures)
+        frame = jnp.floor(phase * starts.span(task.store.length[clip])).astype(jnp.int32)
         variant = jax.random.randint(variant_key, (count,), 0, self.physics.variants)
-        physics = self._noisy(noise_key, *frame_at(task.store, clip, frame))
-        zeros = jnp.zeros((count,), jnp.int32)
-        return EnvState(physics, clip, frame, zeros, jnp.zeros((count, 29)), variant, self._next_push(push_key, count))
+        physics = starts.noisy(noise_key, self.config.start_noise, *frame_at(task.store, clip, frame))
+        return self.begin(begin_key, task, physics, clip, frame, variant)._replace(failures=failures)
+
+    def begin(
+        self,
+        key: Key[Array, ""],
+        task: Task,
+        physics: PhysicsState,
+        clip: Int[Array, "E"],
+        frame: Int[Array, "E"],
+        variant: Int[Array, "E"],
+    ) -> EnvState:
+        """Episodes of age 0 of robots in `physics` (in their clips' world, and put on the ground where it is uneven).
+
+        Everything else that is random in an episode is drawn by `key`.
+        """
+        count, chance = clip.shape[0], self.config.randomisation
+        push_key, bias_key, latency_key, anchor_key = jax.random.split(key, 4)
+        state = EnvState(
+            physics=physics,
+            clip=clip,
+            frame=frame,
+            age=jnp.zeros((count,), jnp.int32),
+            last_action=jnp.zeros((count, 29)),
+            variant=variant,
+            push_in=self._next_push(push_key, count),
+        )
+        if chance.encoder_bias > 0:
+            bias = chance.encoder_bias * jax.random.uniform(bias_key, (count, 29), minval=-1.0, maxval=1.0)
+            state = state._replace(encoder_bias=bias)
+        if chance.latency[1] > 0:
+            low, high = chance.latency
+            state = state._replace(
+                latency=jax.random.randint(latency_key, (count,), low, high + 1), pending=jnp.zeros((count, high, 29))
+            )
+        return state if self.physics.ground is None else self._grounded(anchor_key, task.store, state)
 
     def reset(self, key: Key[Array, ""], task: Task, count: int) -> tuple[EnvState, Float[Array, "E obs"]]:
         """A batch of fresh episodes of uneven age, so that they do not end in step, and its observation."""
@@ -125,30 +112,37 @@ class TrackingEnv:
         state = self.start(start_key, task, count)
         age = jax.random.randint(age_key, (count,), 0, self.config.max_steps)
         state = state._replace(age=age)
-        return state, self.observe(state, task.store)
+        return state, self.observe(state, task.store, jax.random.fold_in(key, 2))
+
+    def restart(
+        self, key: Key[Array, ""], task: Task, state: EnvState, done: Bool[Array, "E"], failed: Bool[Array, "E"]
+    ) -> EnvState:
+        """`state` with fresh episodes where `done`; where starts are adaptive, the `failed` ones are counted first."""
+        failures = state.failures
+        if failures is not None:
+            length = task.store.length[state.clip]
+            failures = starts.count(failures, task.clips, task.weights, state.clip, state.frame, length, failed)
+        fresh = self.start(key, task, done.shape[0], failures)._replace(failures=None)
+        state = state._replace(failures=None)
+        after = jax.tree.map(lambda new, old: jnp.where(_like(done, new), new, old), fresh, state)
+        return after._replace(failures=failures)
 
     def step(
         self, key: Key[Array, ""], task: Task, state: EnvState, action: Float[Array, "E 29"]
     ) -> tuple[EnvState, Step]:
         """One control step of every episode; those that end start again with everything re-drawn."""
-        reset_key, push_key = jax.random.split(key)
-        physics = self.advance(task, state, action)
-        physics, push_in = self._push(push_key, physics, state.push_in)
-        frame, age = state.frame + 1, state.age + 1
-        reference_qpos, reference_qvel = frame_at(task.store, state.clip, frame)
-        errors = tracking_errors(physics.qpos, physics.qvel, reference_qpos, reference_qvel)
-        failed = terminations.failed(self.config.termination, errors, physics.qpos)
-        truncated = ~failed & ((frame >= task.store.length[state.clip] - 1) | (age >= self.config.max_steps))
+        reset_key, control_key = jax.random.split(key)
+        moved = self.control_step(control_key, task, state, action)
+        errors = self.errors(task.store, moved)
+        failed = terminations.failed(self.config.termination, errors, moved.physics.qpos)
+        truncated = ~failed & self.over(task.store, moved)
         gain = rewards.reward(
             self.config.reward,
-            rewards.RewardInputs(errors, physics.qpos[..., 7:], action, state.last_action),
+            rewards.RewardInputs(errors, moved.physics.qpos, action, state.last_action),
         )
-        moved = EnvState(physics, state.clip, frame, age, action, state.variant, push_in)
-        fresh = self.start(reset_key, task, frame.shape[0])
-        done = failed | truncated
-        after = jax.tree.map(lambda new, old: jnp.where(_like(done, new), new, old), fresh, moved)
+        after = self.restart(reset_key, task, moved, failed | truncated, failed)
         return after, Step(
-            obs=self.observe(after, task.store),
+            obs=self.observe(after, task.store, jax.random.fold_in(key, 2)),
             reward=jnp.where(failed & ~jnp.isfinite(gain), 0.0, gain),
             failed=failed,
             truncated=truncated,
@@ -156,62 +150,100 @@ class TrackingEnv:
             body_error=jnp.mean(errors.local_position, axis=-1),
         )
 
+    def control_step(self, key: Key[Array, ""], task: Task, state: EnvState, action: Float[Array, "E 29"]) -> EnvState:
+        """One control step of every episode as its robot lives it: delay, physics, harness, pushes; no judgement."""
+        physics = self.advance(task, state, action)
+        physics, push_in = self._push(key, physics, state.push_in)
+        pending = state.pending
+        if pending is not None:
+            pending = jnp.concatenate([action[:, None], pending[:, :-1]], axis=1)
+        return state._replace(
+            physics=physics,
+            frame=state.frame + 1,
+            age=state.age + 1,
+            last_action=action,
+            push_in=push_in,
+            pending=pending,
+        )
+
     def advance(self, task: Task, state: EnvState, action: Float[Array, "E 29"]) -> PhysicsState:
         """Physics alone: the servos' targets and the harness, held over the control step."""
         reference_qpos, reference_qvel = frame_at(task.store, state.clip, state.frame)
-        ctrl = decode_action(action, reference_qpos, reference_qvel)
         assist = jnp.broadcast_to(task.assist, state.clip.shape)
-        force = harness_force(assist, state.physics.qpos, reference_qpos, reference_qvel)
+        force = harness_force(assist, self.in_clip(state, reference_qpos), reference_qpos, reference_qvel)
+        ctrl = self.targets(task.store, state, action)
         return self.physics.step(state.physics, ctrl, force, assist, state.variant)
+
+    def targets(self, store: ClipStore, state: EnvState, action: Float[Array, "E 29"]) -> Float[Array, "E 29"]:
+        """Joint targets (rad, true angles) at work in this control step if `action` is the policy's newest.
+
+        A late action keeps the reference that it was chosen for, and a servo reads the encoder that the policy reads.
+        """
+        frame = state.frame
+        if state.latency is not None and state.pending is not None:
+            known = jnp.concatenate([action[:, None], state.pending], axis=1)
+            action = jnp.take_along_axis(known, state.latency[:, None, None], axis=1)[:, 0]
+            frame = frame - state.latency
+        ctrl = decode_action(action, *frame_at(store, state.clip, frame))
+        return ctrl if state.encoder_bias is None else ctrl - state.encoder_bias
 
     def errors(self, store: ClipStore, state: EnvState) -> TrackingErrors:
         """Errors of the state against the reference at the same instant."""
-        return tracking_errors(*state.physics, *frame_at(store, state.clip, state.frame))
+        qpos, qvel = frame_at(store, state.clip, state.frame)
+        return tracking_errors(self.in_clip(state, qpos), state.physics.qvel, qpos, qvel)
 
-    def _noisy(self, key: Key[Array, ""], qpos: Array, qvel: Array) -> PhysicsState:
-        scale = self.config.start_noise
-        keys = jax.random.split(key, 5)
+    def over(self, store: ClipStore, state: EnvState) -> Bool[Array, "E"]:
+        """The clip, the time or the ground of the episode has run out."""
+        out = (state.frame >= store.length[state.clip] - 1) | (state.age >= self.config.max_steps)
+        if self.physics.ground is None:
+            return out
+        return out | self.physics.ground.near_edge(state.physics.qpos[..., :2])
 
-        def noise(index: int, shape: tuple[int, ...]) -> Array:
-            return scale * jax.random.uniform(keys[index], shape, minval=-1.0, maxval=1.0)
+    def in_clip(self, state: EnvState, reference_qpos: Float[Array, "E 36"]) -> Float[Array, "E 36"]:
+        """The robots' `qpos` in the world of their clips: heights from the ground below the reference's root."""
+        if state.anchor is None:
+            return state.physics.qpos
+        return state.physics.qpos.at[..., :3].add(-self._offset(state, reference_qpos))
 
-        count = qpos.shape[0]
-        turn = from_rotation_vector(_TURN_NOISE * noise(1, (count, 3)))
-        return PhysicsState(
-            jnp.concatenate(
-                [
-                    qpos[:, :3] + _POSITION_NOISE * noise(0, (count, 3)),
-                    normalise(quat_mul(turn, qpos[:, 3:7])),
-                    qpos[:, 7:] + _JOINT_NOISE * noise(2, (count, 29)),
-                ],
-                axis=-1,
-            ),
-            jnp.concatenate(
-                [
-                    qvel[:, :3] + _LINEAR_NOISE * noise(3, (count, 3)),
-                    qvel[:, 3:6] + _ANGULAR_NOISE * noise(4, (count, 3)),
-                    qvel[:, 6:],
-                ],
-                axis=-1,
-            ),
-        )
+    def _offset(self, state: EnvState, reference_qpos: Array) -> Float[Array, "E 3"]:
+        """From the world of the clips to that of the ground (m)."""
+        if state.anchor is None or self.physics.ground is None:
+            return jnp.zeros_like(reference_qpos[..., :3])
+        height = self.physics.ground(state.variant, reference_qpos[..., :2] + state.anchor)
+        return jnp.concatenate([state.anchor, height[..., None]], axis=-1)
 
-    def _next_push(self, key: Key[Array, ""], count: int) -> Int[Array, "E"]:
+    def _grounded(self, key: Key[Array, ""], store: ClipStore, state: EnvState) -> EnvState:
+        """Robots put down near the middle of their ground, no sole inside it."""
+        if self.physics.ground is None:
+            return state
+        reference, _ = frame_at(store, state.clip, state.frame)
+        count = reference.shape[0]
+        radius_key, angle_key = jax.random.split(key)
+        radius = ANCHOR_RADIUS * jnp.sqrt(jax.random.uniform(radius_key, (count,)))
+        angle = jax.random.uniform(angle_key, (count,), maxval=2 * jnp.pi)
+        place = radius[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        state = state._replace(anchor=place - reference[:, :2])
+        qpos = state.physics.qpos.at[:, :3].add(self._offset(state, reference))
+        lift = jnp.maximum(-self.physics.ground.clearance(state.variant, qpos), 0.0)
+        return state._replace(physics=PhysicsState(qpos.at[:, 2].add(lift), state.physics.qvel))
+
+    def _next_push(self, key: Key[Array, ""], count: int) -> Int[Array, "E"] | None:
         seconds = self.config.randomisation.push_seconds
         if seconds is None:
-            return jnp.full((count,), jnp.iinfo(jnp.int32).max, jnp.int32)
+            return None
         return jax.random.randint(key, (count,), round(50 * seconds[0]), round(50 * seconds[1]) + 1)
 
-    def _push(self, key: Key[Array, ""], physics: PhysicsState, push_in: Array) -> tuple[PhysicsState, Array]:
-        if self.config.randomisation.push_seconds is None:
-            return physics, push_in
+    def _push(
+        self, key: Key[Array, ""], physics: PhysicsState, push_in: Array | None
+    ) -> tuple[PhysicsState, Array | None]:
+        """A kick to the root's horizontal velocity where it is due."""
         kick_key, next_key = jax.random.split(key)
-        count = push_in.shape[0]
+        following = None if push_in is None else self._next_push(next_key, push_in.shape[0])
+        if push_in is None or following is None:
+            return physics, None
         due = push_in <= 1
-        speed = self.config.randomisation.push_speed
-        kick = jax.random.uniform(kick_key, (count, 2), minval=-speed, maxval=speed) * due[:, None]
-        qvel = physics.qvel.at[:, :2].add(kick)
-        return PhysicsState(physics.qpos, qvel), jnp.where(due, self._next_push(next_key, count), push_in - 1)
+        kick = self.config.randomisation.kick(kick_key, push_in.shape[0]) * due[:, None]
+        return PhysicsState(physics.qpos, physics.qvel.at[:, :2].add(kick)), jnp.where(due, following, push_in - 1)
 
 
 def _like(mask: Array, value: Any) -> Array:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from scaling.contract.observation import gravity_direction
 from scaling.robot.g1 import END_EFFECTOR_INDEX, KEYPOINT_INDEX, TORSO
 from scaling.robot.kinematics import body_velocities, forward_kinematics
-from scaling.robot.rotations import angle_between, quat_conj, quat_mul, rotate, yaw_quat
+from scaling.robot.rotations import angle_between, quat_conj, quat_mul, rotate, rotation_vector, yaw_quat
 
 
 class TrackingErrors(NamedTuple):
@@ -21,10 +21,10 @@ class TrackingErrors(NamedTuple):
     pelvis_height: Float[Array, "*b"]  # m, absolute value
     pelvis_angle: Float[Array, "*b"]  # rad
     end_effector_height: Float[Array, "*b 4"]  # m, absolute value: feet, wrists
-    body_position: Float[Array, "*b 14"]  # m, relative (xy and heading of the torso)
-    body_angle: Float[Array, "*b 14"]  # rad, relative
-    body_linear: Float[Array, "*b 14"]  # m/s
-    body_angular: Float[Array, "*b 14"]  # rad/s
+    body_position: Float[Array, "*b 14 3"]  # m, world axes, relative (xy and heading of the torso)
+    body_turn: Float[Array, "*b 14 3"]  # rad, rotation vector in the body's frame, relative
+    body_linear: Float[Array, "*b 14 3"]  # m/s, world axes
+    body_angular: Float[Array, "*b 14 3"]  # rad/s, world axes
     local_position: Float[Array, "*b 14"]  # m, root-relative (SONIC's mpjpe_l)
     own_frame_axes: Float[Array, "*b 14"]  # m, mean per-axis, each in its own xy-and-yaw frame (Humanoid-GPT)
     joint_position: Float[Array, "*b 29"]  # rad, signed
@@ -76,10 +76,10 @@ def tracking_errors(
         pelvis_height=jnp.abs(qpos[..., 2] - reference_qpos[..., 2]),
         pelvis_angle=angle_between(quat[0, ..., 0, :], quat[1, ..., 0, :]),
         end_effector_height=jnp.abs(ends[0] - ends[1]),
-        body_position=_norm(key_pos[0] - carried_pos),
-        body_angle=angle_between(key_quat[0], carried_quat),
-        body_linear=_norm(key_linear[0] - key_linear[1]),
-        body_angular=_norm(key_angular[0] - key_angular[1]),
+        body_position=key_pos[0] - carried_pos,
+        body_turn=rotation_vector(quat_mul(quat_conj(key_quat[0]), carried_quat)),
+        body_linear=key_linear[0] - key_linear[1],
+        body_angular=key_angular[0] - key_angular[1],
         local_position=_norm(local[0] - local[1]),
         own_frame_axes=jnp.mean(jnp.abs(own[0] - own[1]), axis=-1),
         joint_position=qpos[..., 7:] - reference_qpos[..., 7:],

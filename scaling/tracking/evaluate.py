@@ -1,20 +1,28 @@
-"""Closed-loop evaluation: play a policy along clips and score it by a named protocol."""
+"""Closed-loop evaluation: play a policy along clips, to be scored by a named protocol."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.tracking import terminations
 from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
-from scaling.tracking.physics import Physics, PhysicsState
+from scaling.tracking.physics import CPhysics, Physics, PhysicsState
+from scaling.tracking.randomise import Randomisation
 from scaling.tracking.reference import ClipStore, frame_at
+from scaling.tracking.scores import SUCCESS, Scores, Trace, aggregate, scores
 
-PROTOCOLS = ("sonic", "humanoid-gpt")
+__all__ = [
+    "OPEN_LOOP", "PROTOCOLS", "Policy", "Scores", "Starts", "Trace",
+    "aggregate", "make_player", "play", "random_starts", "scores", "whole_clips",
+]  # fmt: skip
+
+PROTOCOLS = tuple(SUCCESS)
+_STRETCH = 25  # control steps of one program; between two of them the host looks whether anybody is still up
+_PLAIN = Randomisation()
 
 
 class Policy(NamedTuple):
@@ -38,32 +46,17 @@ class Starts(NamedTuple):
     steps: Int[Array, "E"]
 
 
-class Trace(NamedTuple):
-    """Per control step and episode (steps after the episode's end are not `valid`)."""
+class Episodes(NamedTuple):
+    """A batch being played: the environment's state, the policy's memory, who failed, and who ran out of ground.
 
-    valid: Bool[Array, "T E"]
-    failed: Bool[Array, "T E"]
-    joint: Float[Array, "T E"]  # rad
-    joint_velocity: Float[Array, "T E"]  # rad/s
-    local: Float[Array, "T E"]  # m
-    own_frame: Float[Array, "T E"]  # m
-    root_velocity: Float[Array, "T E"]  # m/s
-    qpos: Float[Array, "T E 36"]
+    `lift` (m) is how far above its reference's first frame a robot was put down (0 on a plane).
+    """
 
-
-@dataclass(frozen=True)
-class Scores:
-    """Per episode; errors are means up to failure (or the end), NaN where it failed at once."""
-
-    seconds: Float[np.ndarray, "E"]
-    wanted: Float[np.ndarray, "E"]
-    success: Bool[np.ndarray, "E"]
-    mpjpe_l_mm: Float[np.ndarray, "E"]
-    mpjpe_l_whole_mm: Float[np.ndarray, "E"]
-    mpkpe_hgpt_mm: Float[np.ndarray, "E"]
-    mpjpe_rad: Float[np.ndarray, "E"]
-    mpjve_rad_s: Float[np.ndarray, "E"]
-    root_vel_err: Float[np.ndarray, "E"]
+    state: EnvState
+    memory: Any
+    failed: Bool[Array, "E"]
+    left: Bool[Array, "E"]
+    lift: Float[Array, "E"]
 
 
 def random_starts(store: ClipStore, clips: Int[np.ndarray, "M"], count: int, steps: int, seed: int) -> Starts:
@@ -83,43 +76,57 @@ def whole_clips(store: ClipStore, clips: Int[np.ndarray, "M"]) -> Starts:
     return Starts(clip, jnp.zeros_like(clip), store.length[clip] - 1)
 
 
+def begin(
+    env: TrackingEnv, policy: Policy, key: Key[Array, ""], task: Task, starts: Starts, variant: Int[Array, "E"]
+) -> Episodes:
+    """Robots in the reference's own state, put down on the ground where it is uneven."""
+    count = starts.clip.shape[0]
+    physics = PhysicsState(*frame_at(task.store, starts.clip, starts.frame))
+    state = env.begin(key, task, physics, starts.clip, starts.frame, variant)
+    nobody = jnp.zeros((count,), bool)
+    lift = env.in_clip(state, physics.qpos)[..., 2] - physics.qpos[..., 2]
+    return Episodes(state, policy.init(count), nobody, nobody, lift)
+
+
 def play(
     env: TrackingEnv,
     policy: Policy,
     protocol: str,
+    length: int,
     params: Any,
-    store: ClipStore,
+    key: Key[Array, ""],
+    task: Task,
     starts: Starts,
-    assist: Float[Array, ""],
-    horizon: int,
-) -> Trace:
-    """Deterministic episodes from the reference's own state (jit with `horizon`, `env`, `policy` static)."""
-    count = starts.clip.shape[0]
-    physics = PhysicsState(*frame_at(store, starts.clip, starts.frame))
-    state = EnvState(
-        physics,
-        starts.clip,
-        starts.frame,
-        jnp.zeros((count,), jnp.int32),
-        jnp.zeros((count, 29)),
-        jnp.zeros((count,), jnp.int32),
-        jnp.zeros((count,), jnp.int32),
-    )
-    task = Task(store, starts.clip, jnp.ones((count,)), assist)
+    episodes: Episodes,
+    step: Int[Array, ""],
+    awake: Bool[Array, ""],
+) -> tuple[Episodes, Trace]:
+    """`length` control steps from `step` on, without exploration (jit with the first four arguments static).
 
-    def body(carry: tuple[EnvState, Any, Array], step: Array) -> tuple[tuple[EnvState, Any, Array], Trace]:
-        state, memory, failed = carry
-        first = jnp.broadcast_to(step == 0, (count,))
-        action, memory = policy.act(params, memory, env.observe(state, store), first)
-        physics = env.advance(task, state, action)
-        moved = state._replace(physics=physics, frame=state.frame + 1, age=state.age + 1, last_action=action)
-        errors = env.errors(store, moved)
-        valid = step < starts.steps
-        failed = failed | (terminations.failed(protocol, errors, physics.qpos) & valid)
-        # A fallen robot is not simulated on: it waits at its last finite state.
-        moved = jax.tree.map(
-            lambda new, old: jnp.where(failed.reshape(failed.shape + (1,) * (new.ndim - 1)), old, new), moved, state
-        )
+    What is random in the environment is drawn by `key` and the step. Unless `awake`, nobody moves any more: policy and
+    physics are left out and the reference goes on alone.
+    """
+
+    def control(state: EnvState, memory: Any, going: Array, step: Array) -> tuple[EnvState, Any]:
+        move_key, sense_key = jax.random.split(jax.random.fold_in(key, step))
+        first = jnp.broadcast_to(step == 0, going.shape)
+        action, memory = policy.act(params, memory, env.observe(state, task.store, sense_key), first)
+        if isinstance(env.physics, CPhysics):  # it computes nothing for a robot that is not finite
+            nowhere = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), state.physics)
+            state = state._replace(physics=_where(going, state.physics, nowhere))
+        return env.control_step(move_key, task, state, action), memory
+
+    def body(episodes: Episodes, step: Array) -> tuple[Episodes, Trace]:
+        before, memory, failed, left, lift = episodes
+        valid = (step < starts.steps) & ~left
+        going = valid & ~failed
+        after, memory = jax.lax.cond(awake, control, lambda *same: same[:2], before, memory, going, step)
+        finite = jnp.all(jnp.isfinite(jnp.concatenate(after.physics, axis=-1)), axis=-1)
+        now = _where(going & finite, after, before)._replace(frame=before.frame + 1)
+        errors = judged = env.errors(task.store, now)
+        if protocol == "humanoid-gpt" and env.physics.ground is not None:  # it removes the first frame's offset
+            judged = env.errors(task.store, _lowered(now, lift))
+        failed = failed | (valid & (~finite | terminations.failed(protocol, judged, now.physics.qpos)))
         trace = Trace(
             valid,
             failed,
@@ -128,53 +135,88 @@ def play(
             jnp.mean(errors.local_position, axis=-1),
             jnp.mean(errors.own_frame_axes, axis=-1),
             errors.root_velocity,
-            moved.physics.qpos,
+            env.in_clip(now, frame_at(task.store, now.clip, now.frame)[0]),
         )
-        return (moved._replace(frame=state.frame + 1), memory, failed), trace
+        if env.physics.ground is not None:
+            left = left | env.physics.ground.near_edge(now.physics.qpos[..., :2])
+        still = jnp.where(failed[:, None], 0.0, now.physics.qvel)
+        now = now._replace(physics=now.physics._replace(qvel=still))
+        return Episodes(now, memory, failed, left, lift), trace
 
-    carry = (state, policy.init(count), jnp.zeros((count,), bool))
-    _, trace = jax.lax.scan(body, carry, jnp.arange(horizon))
-    return trace
+    return jax.lax.scan(body, episodes, step + jnp.arange(length))
 
 
-def scores(trace: Trace) -> Scores:
-    """Per-episode figures of FACTS' protocols from a trace on the host."""
-    valid, failed = np.asarray(trace.valid), np.asarray(trace.failed)
-    alive = valid & ~failed
+def _where(mask: Bool[Array, "E"], yes: Any, no: Any) -> Any:
+    """Episode by episode one of two trees."""
 
-    def mean(values: Array, mask: np.ndarray) -> np.ndarray:
-        kept = np.where(mask, np.asarray(values, np.float64), 0.0)
-        count = mask.sum(axis=0)
-        return np.where(count > 0, kept.sum(axis=0) / np.maximum(count, 1), np.nan)
+    def pick(one: Array, other: Array) -> Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (one.ndim - 1)), one, other)
 
-    return Scores(
-        seconds=alive.sum(axis=0) * 0.02,
-        wanted=valid.sum(axis=0) * 0.02,
-        success=np.asarray(~failed.any(axis=0)),
-        mpjpe_l_mm=1000 * mean(trace.local, alive),
-        mpjpe_l_whole_mm=1000 * mean(trace.local, valid),
-        mpkpe_hgpt_mm=1000 * mean(trace.own_frame, alive),
-        mpjpe_rad=mean(trace.joint, alive),
-        mpjve_rad_s=mean(trace.joint_velocity, alive),
-        root_vel_err=mean(trace.root_velocity, alive),
-    )
+    return jax.tree.map(pick, yes, no)
+
+
+def _lowered(state: EnvState, lift: Float[Array, "E"]) -> EnvState:
+    """The robots so much (m) nearer to the ground."""
+    return state._replace(physics=state.physics._replace(qpos=state.physics.qpos.at[..., 2].add(-lift)))
 
 
 def make_player(
-    physics: Physics, policy: Policy, protocol: str = "sonic", batched_params: bool = False
+    physics: Physics,
+    policy: Policy,
+    protocol: str = "sonic",
+    batched_params: bool = False,
+    randomisation: Randomisation = _PLAIN,
 ) -> Callable[..., Trace]:
-    """Jitted `play(params, store, starts, assist, horizon)`; with `batched_params` one more leading axis everywhere."""
+    """`play(params, store, starts, assist, horizon, key, variant, told)` -> a trace on the host.
+
+    `key` (default 0) draws what `randomisation` leaves to an episode, `variant` (a number, or one per episode) says
+    which of the physics' models each robot is, and `told(steps)` hears how far it is. With `batched_params` parameters,
+    starts and trace have one more leading axis. One program serves every horizon.
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r}: one of {PROTOCOLS}")
-    env = TrackingEnv(physics, EnvConfig())
+    env = TrackingEnv(physics, EnvConfig(randomisation=randomisation))
 
-    def one(params: Any, store: ClipStore, starts: Starts, assist: Array, horizon: int) -> Trace:
-        return play(env, policy, protocol, params, store, starts, assist, horizon)
+    def first(key: Array, store: ClipStore, starts: Starts, assist: Array, variant: Array) -> Episodes:
+        return begin(env, policy, key, _task(store, starts, assist), starts, variant)
 
-    if not batched_params:
-        return jax.jit(one, static_argnums=4)
+    def some(length: int, *arguments: Any) -> tuple[Episodes, Trace]:
+        def one(
+            params: Any, key: Array, store: ClipStore, starts: Starts, assist: Array, *now: Any
+        ) -> tuple[Episodes, Trace]:
+            return play(env, policy, protocol, length, params, key, _task(store, starts, assist), starts, *now)
 
-    def many(params: Any, store: ClipStore, starts: Starts, assist: Array, horizon: int) -> Trace:
-        return jax.vmap(lambda p, s: one(p, store, s, assist, horizon))(params, starts)
+        return (jax.vmap(one, in_axes=(0, None, None, 0, None, 0, None, None)) if batched_params else one)(*arguments)
 
-    return jax.jit(many, static_argnums=4)
+    put_down = jax.jit(jax.vmap(first, in_axes=(None, None, 0, None, 0)) if batched_params else first)
+    stretch = jax.jit(some, static_argnums=0)
+    time = int(batched_params)
+
+    def whole(
+        params: Any,
+        store: ClipStore,
+        starts: Starts,
+        assist: Float[Array, ""],
+        horizon: int,
+        key: Key[Array, ""] | None = None,
+        variant: Int[np.ndarray, "E"] | int = 0,
+        told: Callable[[int], None] = lambda steps: None,
+    ) -> Trace:
+        key = jax.random.key(0) if key is None else key
+        variants = jnp.broadcast_to(jnp.asarray(variant, jnp.int32), starts.clip.shape)
+        episodes = put_down(key, store, starts, assist, variants)
+        length, awake, parts = min(_STRETCH, horizon), True, []
+        for step in range(0, horizon, length):
+            now = (episodes, jnp.asarray(step), jnp.asarray(awake))
+            episodes, trace = stretch(length, params, key, store, starts, assist, *now)
+            parts.append(jax.tree.map(np.asarray, trace))
+            over = np.asarray(episodes.failed | episodes.left | (step + length >= starts.steps))
+            awake = not over.all()
+            told(min(step + length, horizon))
+        return Trace(*(np.concatenate(p, axis=time).take(range(horizon), axis=time) for p in zip(*parts, strict=True)))
+
+    return whole
+
+
+def _task(store: ClipStore, starts: Starts, assist: Float[Array, ""]) -> Task:
+    return Task(store, starts.clip, jnp.ones(starts.clip.shape), assist)

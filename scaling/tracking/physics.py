@@ -2,7 +2,9 @@
 
 import copy
 import os
+import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -12,14 +14,21 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from mujoco import mjx, rollout
 
+from scaling.errors import InputError
 from scaling.robot.model import STANDARD, PhysicsOptions, build_model
+from scaling.tracking import warp
 from scaling.tracking.assist import ROOT_DAMPING
+from scaling.tracking.terrain import Ground, ground_of
 
 # Divergence is seen by the environment as a non-finite state; MuJoCo's own warning log would fill the disk.
 mujoco.set_mju_user_warning(lambda _: None)
 
 # A callback that waits for its arguments while the asynchronous CPU client waits for the callback deadlocks.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+# A batched Cholesky factorisation waits, on a thread of XLA's pool, for parts that it hands to the same pool; MJX runs
+# two at once, which on two cores deadlocks. XLA reads the size of its pool from here (jaxlib 0.10).
+os.environ.setdefault("NPROC", str(max(8, os.cpu_count() or 1)))
 
 
 class PhysicsState(NamedTuple):
@@ -30,10 +39,14 @@ class PhysicsState(NamedTuple):
 
 
 class Physics(Protocol):
-    """A batch of robots under position servos; `variant` picks a randomised model for each."""
+    """A batch of robots under position servos; `variant` picks a randomised model, and its ground, for each.
+
+    `ground(variant, xy)` is the height (m) of the ground; None where it is the plane at 0.
+    """
 
     name: str
     variants: int
+    ground: Ground | None
 
     def step(
         self,
@@ -64,7 +77,9 @@ class CPhysics:
         self.options = options
         self._models = list(models) if models else [build_model(options)]
         self.variants = len(self._models)
+        self.ground = ground_of(self._models)
         self._damped: dict[float, list[mujoco.MjModel]] = {}
+        self._lock = threading.Lock()  # several (simulated) devices call at once
         threads = threads or os.cpu_count() or 1
         self._pool = rollout.Rollout(nthread=threads)
         self._data = [mujoco.MjData(self._models[0]) for _ in range(threads)]
@@ -101,12 +116,18 @@ class CPhysics:
         strengths = np.asarray(assist).reshape(size).tolist()
         pools = {strength: self._models_at(strength) for strength in set(strengths)}
         choice = np.asarray(variant).reshape(size).tolist()
-        models = [pools[strength][index] for strength, index in zip(strengths, choice, strict=True)]
-        out = np.empty((size, substeps, self._state_size))
-        self._pool.rollout(
-            models, self._data, start, control, control_spec=self._spec, nstep=substeps, state=out, skip_checks=True
-        )
-        last = out[:, -1]
+        # A robot that is no longer finite stays so: nothing is computed for it.
+        awake = np.flatnonzero(np.isfinite(start).all(axis=1))
+        last = np.full((size, self._state_size), np.nan)
+        if len(awake):
+            models = [pools[strengths[row]][choice[row]] for row in awake]
+            out = np.empty((len(awake), substeps, self._state_size))
+            with self._lock:
+                self._pool.rollout(
+                    models, self._data, start[awake], control[awake], control_spec=self._spec, nstep=substeps,
+                    state=out, skip_checks=True,
+                )  # fmt: skip
+            last[awake] = out[:, -1]
         return (
             last[:, 1:37].reshape(*lead, 36).astype(np.float32),
             last[:, 37:72].reshape(*lead, 35).astype(np.float32),
@@ -115,6 +136,10 @@ class CPhysics:
 
 _VARIED_FIELDS = (
     "geom_friction",
+    "geom_pos",
+    "geom_quat",
+    "geom_size",
+    "hfield_data",
     "body_mass",
     "body_inertia",
     "body_ipos",
@@ -128,35 +153,72 @@ _VARIED_FIELDS = (
 )
 
 
+# Room for one robot in MJX Warp's arrays: contacts (four a sole sphere, or those of the capsules) and constraint rows.
+_WARP_CONTACTS = {"feet": 32, "full": 96}
+_WARP_ROWS = {"feet": 192, "full": 448}
+
+
 class MjxPhysics:
-    """MJX (`jax` implementation): the same model compiled by XLA for CPU, GPU or TPU."""
+    """MJX: the same model compiled by XLA for CPU, GPU or TPU (`jax`), or as NVIDIA Warp kernels (`warp`).
 
-    name = "mjx"
+    Raises InputError for `warp` without the package warp-lang or an NVIDIA GPU.
+    """
 
-    def __init__(self, options: PhysicsOptions = STANDARD, models: Sequence[mujoco.MjModel] | None = None) -> None:
+    def __init__(
+        self,
+        options: PhysicsOptions = STANDARD,
+        models: Sequence[mujoco.MjModel] | None = None,
+        impl: str = "jax",
+    ) -> None:
+        if impl == "warp":
+            warp.need_warp()
+        self.name = "mjx" if impl == "jax" else impl
         self.options = options
+        self.impl = impl
         models = list(models) if models else [build_model(options)]
         self.variants = len(models)
-        self._model = mjx.put_model(models[0])
-        self._data = mjx.make_data(models[0])
+        self.ground = ground_of(models)
+        self._nominal = copy.copy(models[0])
+        if impl == "warp":  # it never resets a diverged state and refuses the flag that says so
+            self._nominal.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+        self._model = mjx.put_model(self._nominal, impl=impl)
+        if impl == "warp":
+            self._model = warp.without_iteration_warnings(self._model)
         self._varied = {
             field: jnp.asarray(np.stack([getattr(model, field) for model in models]), dtype=jnp.float32)
             for field in _VARIED_FIELDS
             if any(not np.array_equal(getattr(model, field), getattr(models[0], field)) for model in models)
         }
+        if impl == "warp":
+            warp.check_varied(self._varied)
+        self._data = mjx.make_data(models[0]) if impl == "jax" else None
+        self._batch = warp.one_call(self._warped) if impl == "warp" else self._vmapped
 
     def step(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
         """See `Physics.step`."""
-        one = self._step_one
-        for _ in range(state.qpos.ndim - 1):
-            one = jax.vmap(one)
-        return one(state, ctrl, force, assist, variant)
+        lead = state.qpos.shape[:-1]
+        size = int(np.prod(lead))
+        flat = jax.tree.map(lambda x: x.reshape(size, *x.shape[len(lead) :]), (state, ctrl, force, assist, variant))
+        out = self._batch(*flat)
+        return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), out)
 
-    def _step_one(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
+    def _vmapped(self, *robots: Any) -> PhysicsState:
+        return jax.vmap(partial(self._step_one, self._data))(*robots)
+
+    def _warped(self, *robots: Any) -> PhysicsState:
+        """As `_vmapped`; the contacts of all robots share one array, so its length goes with their number."""
+        contacts, rows = _WARP_CONTACTS[self.options.contacts], _WARP_ROWS[self.options.contacts]
+        count = robots[1].shape[0]
+        data = mjx.make_data(self._nominal, impl="warp", naconmax=contacts * count, njmax=rows)
+        return jax.vmap(partial(self._step_one, data))(*robots)
+
+    def _step_one(
+        self, data: Any, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array
+    ) -> PhysicsState:
         model = self._model.tree_replace({name: values[variant] for name, values in self._varied.items()})
         damping = jnp.concatenate([assist * jnp.asarray(ROOT_DAMPING, jnp.float32), model.dof_damping[6:]])
         model = model.replace(dof_damping=damping)
-        data = self._data.replace(
+        data = data.replace(
             qpos=state.qpos,
             qvel=state.qvel,
             ctrl=ctrl,
@@ -171,20 +233,26 @@ class MjxPhysics:
         return PhysicsState(data.qpos, data.qvel)
 
 
+BACKENDS = ("mujoco", "mjx", "warp")
+
+
 def backend_name(name: str) -> str:
-    """The backend that "auto" stands for on this machine (C MuJoCo on a CPU, MJX on an accelerator); others as is."""
-    if name != "auto":
-        return name
-    return "mujoco" if jax.default_backend() == "cpu" else "mjx"
+    """The backend that "auto" stands for on this machine (C MuJoCo on a CPU, MJX on an accelerator); others as is.
+
+    "mujoco": C MuJoCo; "mjx": MJX by XLA; "warp": MJX by NVIDIA Warp. Raises InputError for any other name.
+    """
+    if name == "auto":
+        return "mujoco" if jax.default_backend() == "cpu" else "mjx"
+    if name not in BACKENDS:
+        raise InputError(f"physics {name!r}: one of {('auto', *BACKENDS)}")
+    return name
 
 
 def make_physics(
     name: str, options: PhysicsOptions = STANDARD, models: Sequence[mujoco.MjModel] | None = None
 ) -> Physics:
-    """The backend called `name`: "mujoco", "mjx", or "auto" (see `backend_name`)."""
+    """The backend called `name` (see `backend_name`), on this pool of models or the nominal robot alone."""
     name = backend_name(name)
     if name == "mujoco":
         return CPhysics(options, models)
-    if name == "mjx":
-        return MjxPhysics(options, models)
-    raise ValueError(f"physics {name!r}: one of 'auto', 'mujoco', 'mjx'")
+    return MjxPhysics(options, models, "jax" if name == "mjx" else name)

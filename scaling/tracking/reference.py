@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scaling.contract.observation import LOOK_AHEAD, Reference
+from scaling.errors import InputError
 from scaling.robot.model import CONTROL_DT
 from scaling.robot.rotations import quat_conj, quat_mul, rotation_vector
 
@@ -22,11 +23,22 @@ class ClipStore(NamedTuple):
 def make_store(qpos: Float[np.ndarray, "N 36"], start: Int[np.ndarray, "S"], length: Int[np.ndarray, "S"]) -> ClipStore:
     """A store on the default device.
 
-    Raises ValueError for a clip of fewer than two frames or one that leaves the packed array.
+    Raises InputError for no clips, a clip of fewer than two frames or with a value that is not finite, and one that
+    leaves the packed array.
     """
     start, length = np.asarray(start, np.int32), np.asarray(length, np.int32)
-    if len(length) == 0 or length.min() < 2 or (start + length).max() > len(qpos):
-        raise ValueError(f"clips of {length.min() if len(length) else 0} frames in a store of {len(qpos)}")
+    if len(length) == 0:
+        raise InputError("there are no clips; give at least one of two frames")
+    if length.min() < 2:
+        raise InputError(f"clip {length.argmin()} has {length.min()} frames; leave out clips of fewer than two")
+    end = start + length
+    if start.min() < 0 or end.max() > len(qpos):
+        raise InputError(f"clip {end.argmax()} ends at frame {end.max()} of {len(qpos)}; pack whole clips")
+    bad = np.flatnonzero(~np.isfinite(np.asarray(qpos)).all(axis=-1))
+    if len(bad):
+        clip = np.flatnonzero((start <= bad[0]) & (bad[0] < end))
+        where = f"clip {clip[0]}, frame {bad[0] - start[clip[0]]}" if len(clip) else f"frame {bad[0]} of the store"
+        raise InputError(f"{where} holds a value that is not finite; leave the clip out or mend it")
     return ClipStore(jnp.asarray(qpos, jnp.float32), jnp.asarray(start), jnp.asarray(length))
 
 

@@ -8,14 +8,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from scaling.robot.g1 import KEYPOINTS, RANGE_HIGH, RANGE_LOW
+from scaling.tracking.collisions import self_collisions
 from scaling.tracking.errors import TrackingErrors
 
 
 class RewardInputs(NamedTuple):
-    """One control step: errors after it, joint positions (rad), the action and the one before."""
+    """One control step: errors and state after it, the action and the one before."""
 
     errors: TrackingErrors
-    joint_pos: Float[Array, "*b 29"]
+    qpos: Float[Array, "*b 36"]
     action: Float[Array, "*b 29"]
     last_action: Float[Array, "*b 29"]
 
@@ -28,14 +29,14 @@ class RewardTerm(NamedTuple):
     value: Callable[[RewardInputs], Array]
 
 
-def _gaussian(error: Array, sigma: float) -> Array:
-    """exp(-mean ||e||^2 / sigma^2), the mean over bodies where there are several."""
-    squared = error * error
+def _gaussian(squared: Array, sigma: float) -> Array:
+    """exp(-||e||^2 / sigma^2) of a squared error."""
     return jnp.exp(-squared / sigma**2)
 
 
-def _mean_gaussian(error: Array, sigma: float) -> Array:
-    return jnp.exp(-jnp.mean(error * error, axis=-1) / sigma**2)
+def _body_gaussian(error: Array, sigma: float) -> Array:
+    """The same of errors [*b, 14, 3], the mean over bodies in the exponent."""
+    return _gaussian(jnp.mean(jnp.sum(error * error, axis=-1), axis=-1), sigma)
 
 
 def _limit_excess(joint_pos: Array) -> Array:
@@ -50,17 +51,20 @@ def _action_rate(inputs: RewardInputs) -> Array:
     return jnp.sum(change * change, axis=-1)
 
 
-# BeyondMimic / mjlab tracking task (weights and scales: Liao et al. 2025).
-BEYONDMIMIC = (
-    RewardTerm("torso_position", 0.5, lambda i: _gaussian(i.errors.torso_position, 0.3)),
-    RewardTerm("torso_orientation", 0.5, lambda i: _gaussian(i.errors.torso_angle, 0.4)),
-    RewardTerm("body_position", 1.0, lambda i: _mean_gaussian(i.errors.body_position, 0.3)),
-    RewardTerm("body_orientation", 1.0, lambda i: _mean_gaussian(i.errors.body_angle, 0.4)),
-    RewardTerm("body_linear_velocity", 1.0, lambda i: _mean_gaussian(i.errors.body_linear, 1.0)),
-    RewardTerm("body_angular_velocity", 1.0, lambda i: _mean_gaussian(i.errors.body_angular, 3.14)),
+# BeyondMimic / mjlab tracking task (weights and scales: Liao et al. 2025), but for its self-collision.
+_BODIES = (
+    RewardTerm("torso_position", 0.5, lambda i: _gaussian(i.errors.torso_position**2, 0.3)),
+    RewardTerm("torso_orientation", 0.5, lambda i: _gaussian(i.errors.torso_angle**2, 0.4)),
+    RewardTerm("body_position", 1.0, lambda i: _body_gaussian(i.errors.body_position, 0.3)),
+    RewardTerm("body_orientation", 1.0, lambda i: _body_gaussian(i.errors.body_turn, 0.4)),
+    RewardTerm("body_linear_velocity", 1.0, lambda i: _body_gaussian(i.errors.body_linear, 1.0)),
+    RewardTerm("body_angular_velocity", 1.0, lambda i: _body_gaussian(i.errors.body_angular, 3.14)),
     RewardTerm("action_rate", -0.1, _action_rate),
-    RewardTerm("joint_limits", -10.0, lambda i: _limit_excess(i.joint_pos)),
+    RewardTerm("joint_limits", -10.0, lambda i: _limit_excess(i.qpos[..., 7:])),
 )
+_SELF_COLLISION = RewardTerm("self_collision", -10.0, lambda i: self_collisions(i.qpos))
+
+BEYONDMIMIC = (*_BODIES, _SELF_COLLISION)
 
 _LOWER = np.array(
     [1.0 if any(part in name for part in ("pelvis", "hip", "knee", "ankle")) else 0.0 for name in KEYPOINTS]
@@ -69,21 +73,24 @@ _LINK_WEIGHT = np.where(_LOWER > 0, 1.5, 0.75) / len(KEYPOINTS)
 
 
 def _link_sum(error: Array, sharpness: float) -> Array:
-    return jnp.sum(jnp.asarray(_LINK_WEIGHT, error.dtype) * jnp.exp(-sharpness * error), axis=-1)
+    size = jnp.sum(jnp.abs(error), axis=-1)
+    return jnp.sum(jnp.asarray(_LINK_WEIGHT, error.dtype) * jnp.exp(-sharpness * size), axis=-1)
 
 
-# Humanoid-GPT: sum over links of w exp(-a |e|); the penalty weights are unpublished, ours is the action rate's.
+# Humanoid-GPT: sum over links of w exp(-a ||e||_1); the penalties' weights are unpublished, ours are BeyondMimic's.
 HUMANOID_GPT = (
     RewardTerm("link_position", 1.0, lambda i: _link_sum(i.errors.body_position, 1.0)),
-    RewardTerm("link_rotation", 1.0, lambda i: _link_sum(i.errors.body_angle, 2.0)),
+    RewardTerm("link_rotation", 1.0, lambda i: _link_sum(i.errors.body_turn, 2.0)),
     RewardTerm("link_velocity", 1.0, lambda i: _link_sum(i.errors.body_linear, 0.03)),
     RewardTerm("action_rate", -0.1, _action_rate),
+    _SELF_COLLISION,
 )
 
-# Ours: BeyondMimic's terms and one on the joints, because body positions barely feel the sag of soft servos.
+# Ours: BeyondMimic's terms and one on the joints, because body positions barely feel the sag of soft servos. Its
+# self-collision is left out: a second pass of kinematics in every step, for poses that references rarely hold.
 TRACKING = (
-    *BEYONDMIMIC,
-    RewardTerm("joint_position", 2.0, lambda i: _mean_gaussian(i.errors.joint_position, 0.15)),
+    *_BODIES,
+    RewardTerm("joint_position", 2.0, lambda i: _gaussian(jnp.mean(i.errors.joint_position**2, axis=-1), 0.15)),
 )
 
 PRESETS: dict[str, tuple[RewardTerm, ...]] = {

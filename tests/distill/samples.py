@@ -33,6 +33,7 @@ class ToyPhysics:
 
     name = "toy"
     variants = 1
+    ground = None
 
     def step(self, state, ctrl, force, assist, variant):
         velocity = (ctrl - state.qpos[..., 7:]) / 0.04

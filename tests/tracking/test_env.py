@@ -5,36 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.motion.clip import velocities
-from scaling.motion.synthetic import generate
 from scaling.robot.g1 import standing_qpos
 from scaling.robot.rotations import from_rotation_vector, quat_mul
-from scaling.tracking import rewards, terminations
 from scaling.tracking.assist import harness_force
-from scaling.tracking.env import EnvConfig, Task, TrackingEnv
+from scaling.tracking.env import EnvConfig, TrackingEnv
 from scaling.tracking.errors import tracking_errors
 from scaling.tracking.evaluate import OPEN_LOOP, Trace, make_player, random_starts, scores, whole_clips
 from scaling.tracking.intervals import bootstrap_mean, wilson
-from scaling.tracking.physics import CPhysics, PhysicsState
-from scaling.tracking.randomise import Randomisation, draw_models
-from scaling.tracking.reference import frame_at, make_store
-
-
-@pytest.fixture(scope="module")
-def clips():
-    return [generate("squat", 6.0, 1), generate("turn", 5.0, 2)]
-
-
-@pytest.fixture(scope="module")
-def store(clips):
-    lengths = np.array([clip.frames for clip in clips])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    return make_store(np.concatenate([clip.qpos for clip in clips]), starts, lengths)
-
-
-@pytest.fixture(scope="module")
-def physics():
-    return CPhysics()
+from scaling.tracking.physics import PhysicsState
+from scaling.tracking.reference import frame_at
 
 
 @pytest.fixture(scope="module")
@@ -48,25 +27,8 @@ def step_of(env):
     return jax.jit(env.step)
 
 
-def task_of(store, assist=0.0):
-    return Task(store, jnp.arange(2), jnp.ones(2) / 2, jnp.asarray(assist, jnp.float32))
-
-
-def test_reference_velocity_is_that_of_the_motion_room(clips, store):
-    frames = jnp.arange(0, clips[1].frames - 1, 7)
-    _, qvel = frame_at(store, jnp.ones_like(frames), frames)
-    wanted = velocities(clips[1].qpos, 50.0)[np.asarray(frames)]
-    assert np.asarray(qvel) == pytest.approx(wanted, abs=2e-3)
-
-
-def test_past_its_end_a_clip_stands_still(clips, store):
-    qpos, qvel = frame_at(store, jnp.array([0]), jnp.array([10_000]))
-    assert np.asarray(qpos[0]) == pytest.approx(clips[0].qpos[-1], abs=1e-5)
-    assert np.abs(np.asarray(qvel)).max() == 0.0
-
-
-def test_auto_reset_redraws_clip_and_phase_and_physics(store, env, step_of):
-    task = task_of(store)
+def test_auto_reset_redraws_clip_and_phase_and_physics(make_task, store, env, step_of):
+    task = make_task()
     state, _ = env.reset(jax.random.key(0), task, 32)
     fallen = state.physics.qpos.at[:, 2].add(-0.6)
     state = state._replace(physics=PhysicsState(fallen, state.physics.qvel), clip=jnp.zeros_like(state.clip))
@@ -80,8 +42,8 @@ def test_auto_reset_redraws_clip_and_phase_and_physics(store, env, step_of):
     assert np.asarray(step.obs) == pytest.approx(np.asarray(env.observe(after, store)), abs=1e-5)
 
 
-def test_an_episode_that_goes_on_is_not_touched_by_the_reset(store, env, step_of):
-    task = task_of(store, 0.5)
+def test_an_episode_that_goes_on_is_not_touched_by_the_reset(make_task, store, env, step_of):
+    task = make_task(0.5)
     state = env.start(jax.random.key(3), task, 32)
     state = state._replace(frame=jnp.full(32, 20), clip=jnp.zeros(32, jnp.int32))
     state = state._replace(physics=PhysicsState(*frame_at(store, state.clip, state.frame)))
@@ -90,8 +52,8 @@ def test_an_episode_that_goes_on_is_not_touched_by_the_reset(store, env, step_of
     assert (np.asarray(after.frame) == 21).all() and (np.asarray(after.age) == 1).all()
 
 
-def test_a_clip_ends_in_truncation_not_failure(store, env, step_of):
-    task = task_of(store, 1.0)
+def test_a_clip_ends_in_truncation_not_failure(make_task, store, env, step_of):
+    task = make_task(1.0)
     state = env.start(jax.random.key(3), task, 32)
     last = store.length[state.clip] - 2
     state = state._replace(frame=last, physics=PhysicsState(*frame_at(store, state.clip, last)))
@@ -99,8 +61,8 @@ def test_a_clip_ends_in_truncation_not_failure(store, env, step_of):
     assert bool(step.truncated.all()) and not bool(step.failed.any())
 
 
-def test_a_diverged_robot_fails_and_starts_again(store, env, step_of):
-    task = task_of(store)
+def test_a_diverged_robot_fails_and_starts_again(make_task, store, env, step_of):
+    task = make_task()
     state, _ = env.reset(jax.random.key(0), task, 32)
     state = state._replace(physics=PhysicsState(state.physics.qpos, state.physics.qvel.at[0, 3].set(jnp.nan)))
     after, step = step_of(jax.random.key(1), task, state, jnp.zeros((32, 29)))
@@ -134,52 +96,8 @@ def test_errors_by_hand():
     assert float(errors.joint_position[0, 0]) == pytest.approx(0.2, abs=1e-5)
     # heading and xy do not count in the relative errors, the left leg's swing does
     same = tracking_errors(moved.at[:, 7].add(-0.2), zero, qpos, zero)
-    assert float(same.local_position.max()) < 1e-5 and float(same.body_angle.max()) < 2e-3
+    assert float(same.local_position.max()) < 1e-5 and float(jnp.abs(same.body_turn).max()) < 2e-3
     assert float(errors.local_position[0, 3]) > 0.05 > float(errors.local_position[0, 6])
-
-
-def test_perfect_tracking_earns_the_sum_of_the_weights():
-    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
-    errors = tracking_errors(qpos, jnp.zeros((1, 35)), qpos, jnp.zeros((1, 35)))
-    inputs = rewards.RewardInputs(errors, qpos[:, 7:], jnp.zeros((1, 29)), jnp.zeros((1, 29)))
-    assert float(rewards.reward("beyondmimic", inputs)[0]) == pytest.approx(0.02 * 5.0, rel=1e-3)
-    weights = 1.5 * 7 / 14 + 0.75 * 7 / 14  # seven lower and seven upper links
-    assert float(rewards.reward("humanoid-gpt", inputs)[0]) == pytest.approx(0.02 * 3 * weights, rel=1e-2)
-
-
-def test_reward_terms_by_hand():
-    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
-    errors = tracking_errors(qpos, jnp.zeros((1, 35)), qpos, jnp.zeros((1, 35)))
-    errors = errors._replace(torso_position=jnp.array([0.3]), body_linear=jnp.full((1, 14), 2.0))
-    inputs = rewards.RewardInputs(errors, qpos[:, 7:], jnp.full((1, 29), 0.1), jnp.zeros((1, 29)))
-    terms = {term.name: float(term.value(inputs)[0]) for term in rewards.BEYONDMIMIC}
-    assert terms["torso_position"] == pytest.approx(np.exp(-1.0), rel=1e-5)
-    assert terms["body_linear_velocity"] == pytest.approx(np.exp(-4.0), rel=1e-5)
-    assert terms["action_rate"] == pytest.approx(29 * 0.01, rel=1e-5)
-    bent = inputs._replace(joint_pos=qpos[:, 7:].at[0, 3].set(2.8798 + 0.1))
-    half = 0.475 * (2.8798 + 0.087267)
-    middle = 0.5 * (2.8798 - 0.087267)
-    excess = float(rewards.BEYONDMIMIC[-1].value(bent)[0])
-    assert excess == pytest.approx(2.9798 - middle - half, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("preset", "field", "limit"),
-    [
-        ("sonic", "pelvis_height", 0.25),
-        ("sonic", "pelvis_angle", 1.0),
-        ("sonic", "end_effector_height", 0.25),
-        ("humanoid-gpt", "torso_angle", 1.0),
-        ("beyondmimic", "torso_gravity", 0.8),
-        ("beyondmimic", "torso_height", 0.25),
-    ],
-)
-def test_terminations_at_their_limits(preset, field, limit):
-    qpos = jnp.asarray(standing_qpos(), jnp.float32)[None]
-    good = tracking_errors(qpos, jnp.zeros((1, 35)), qpos, jnp.zeros((1, 35)))
-    for value, expected in ((limit - 0.01, False), (limit + 0.01, True)):
-        errors = good._replace(**{field: jnp.full_like(getattr(good, field), value)})
-        assert bool(terminations.failed(preset, errors, qpos)[0]) is expected
 
 
 def test_scores_of_a_perfect_and_a_failing_episode():
@@ -207,27 +125,3 @@ def test_wilson_and_bootstrap_against_known_values():
     mean = bootstrap_mean(values)
     assert mean.high - mean.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert np.isnan(bootstrap_mean(np.array([np.nan])).value)
-
-
-def test_randomised_robots_differ_and_the_first_is_nominal():
-    models = draw_models(Randomisation(variants=3, friction=(0.5, 0.6), mass=(0.8, 1.2)), seed=0)
-    friction = [model.geom_friction[0, 0] for model in models]
-    assert friction[0] == 1.0 and len(set(friction)) == 3 and max(friction[1:]) <= 0.6
-    assert models[1].body_mass.sum() != pytest.approx(33.341, abs=1e-3)
-
-
-@pytest.mark.slow
-def test_mjx_and_c_mujoco_are_the_same_physics(store):
-    from scaling.tracking.physics import MjxPhysics
-
-    env = TrackingEnv(CPhysics(), EnvConfig(start_noise=1.0))
-    task = task_of(store, 0.5)
-    state = env.start(jax.random.key(5), task, 32)
-    other = TrackingEnv(MjxPhysics(), EnvConfig(start_noise=1.0))
-    action = 0.3 * jax.random.normal(jax.random.key(6), (32, 29))
-    ours = env.advance(task, state, action)
-    theirs = jax.jit(other.advance)(task, state, action)
-    change = np.asarray(ours.qvel - state.physics.qvel)
-    residual = np.asarray(theirs.qvel - ours.qvel)
-    assert 1 - (residual**2).sum() / ((change - change.mean(0)) ** 2).sum() > 0.99
-    assert np.abs(np.asarray(theirs.qpos - ours.qpos)).max() < 5e-3
