@@ -112,7 +112,7 @@ def _expert(folder: Path, expert: int | None) -> Actor:
     import jax
 
     from scaling.experts.bank import load_bank
-    from scaling.experts.train import BANK_POLICY
+    from scaling.experts.competence import BANK_POLICY
 
     bank, card = load_bank(folder)
     if expert is None and bank.experts == 1:

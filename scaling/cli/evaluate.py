@@ -1,11 +1,11 @@
-"""`scaling eval`: an actor on whole clips by a named protocol, open-loop playback beside it."""
+"""`scaling eval`: an actor along clips by a named protocol, as it is and perturbed, open-loop playback beside it."""
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli.clips import Clips, load_clips
 from scaling.cli.output import Grid, Outcome, pairs
 from scaling.cli.parser import Verbs, add
 from scaling.errors import InputError
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from scaling.cli.actors import Actor
-    from scaling.tracking.evaluate import Scores
+    from scaling.tracking.evaluate import Scores, Starts
+    from scaling.tracking.perturb import Level
+    from scaling.tracking.reference import ClipStore
+
+    Found = dict[str, Scores]  # of "actor" and "open_loop"
 
 PROTOCOLS = {"sonic": "success_sonic", "humanoid-gpt": "success_hgpt"}
-_ERRORS = ("mpjpe_l_mm", "mpjpe_l_whole_mm", "mpkpe_hgpt_mm", "mpjpe_rad", "mpjve_rad_s", "root_vel_err")
+_STARTS_SECONDS = 10.0
+_SHOWN = ("survival_s", "mpjpe_l_mm", "mpjpe_rad")
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -26,58 +31,28 @@ def add_verbs(verbs: Verbs) -> None:
     evaluate.add_argument("actor", metavar="RUN_OR_POLICY")
     evaluate.add_argument("--clips", required=True, metavar="PATH", help="motion files, or a corpus (see --split)")
     evaluate.add_argument("--protocol", required=True, choices=tuple(PROTOCOLS))
-    evaluate.add_argument("--physics", default="mujoco", choices=("mujoco", "mjx", "dream"))
+    evaluate.add_argument(
+        "--physics", default="mujoco", choices=("mujoco", "mjx", "dream"), help="default: C MuJoCo, converged"
+    )
     evaluate.add_argument("--assist", type=float, default=0.0, help="harness, 0 to 1; 0 is measured beside any other")
     evaluate.add_argument("--split", default="test", help="of a corpus: train, val or test (default)")
     evaluate.add_argument("--expert", type=int, metavar="K", help="who plays, where RUN_OR_POLICY is a bank")
-    evaluate.add_argument("--seconds", type=float, metavar="S", help="play at most so much of each clip")
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Whole clips at 50 Hz, packed, with their names and families, and what was refused."""
-
-    qpos: "np.ndarray"
-    start: "np.ndarray"
-    length: "np.ndarray"
-    names: Sequence[str]
-    families: Sequence[str]
-    refused: dict[str, str]
-
-
-def load_clips(path: str, split: str, frames: int) -> Clips:
-    """Motion files, or one split of a corpus; a clip of fewer than `frames` frames at 50 Hz is refused by name."""
-    import numpy as np
-
-    from scaling.motion.clip import resample
-    from scaling.motion.corpus import Corpus
-    from scaling.motion.read import read_motions
-
-    if (Path(path) / "corpus.npz").is_file():
-        corpus = Corpus.load(path)
-        chosen = [int(index) for index in corpus.indices(split)]
-        if not chosen:
-            raise InputError(f"{path}: its split {split!r} is empty; choose another --split")
-        found = [(corpus.names[i], corpus.families[i], corpus.segment(i)) for i in chosen]
-        refused: dict[str, str] = {}
-    else:
-        motions = read_motions(path)
-        refused = dict(motions.refused)
-        steady = [resample(motion) for motion in motions.motions]
-        found = [(motion.name, motion.family, motion.qpos) for motion in steady]
-    needed = max(frames, 2)
-    for name, _, qpos in found:
-        if len(qpos) < needed:
-            refused[name] = (
-                f"{name}: {len(qpos)} frames at 50 Hz, fewer than the student's context of {needed}; give a longer clip"
-            )
-    kept = [one for one in found if one[0] not in refused]
-    if not kept:
-        raise InputError(f"{path}: no clip can be played; {next(iter(refused.values()))}")
-    names, families, frames_of = zip(*kept, strict=True)
-    length = np.array([len(qpos) for qpos in frames_of], np.int32)
-    start = np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.int32)
-    return Clips(np.concatenate(frames_of).astype(np.float32), start, length, names, families, refused)
+    evaluate.add_argument("--starts", type=int, metavar="N", help="N random starts over the clips, not each clip once")
+    evaluate.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="play at most so long (default: to the clip's end, or 10 of --starts)",
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of --starts and of what is random in --perturb (0)")
+    evaluate.add_argument(
+        "--perturb",
+        nargs="?",
+        const="all",
+        metavar="NAME,NAME...",
+        help="play also perturbed: push, friction, mass, latency, encoder_bias, sensor_noise, roughness, slope, rugs; "
+        "terrain for the last three, all (or nothing) for everything",
+    )
 
 
 def _eval(arguments: argparse.Namespace) -> Outcome:
@@ -85,32 +60,45 @@ def _eval(arguments: argparse.Namespace) -> Outcome:
         raise InputError("physics 'dream' (the learned simulator) is not built yet: use --physics mujoco or mjx")
     if not 0.0 <= arguments.assist <= 1.0:
         raise InputError(f"assist is {arguments.assist}; give a harness strength from 0 to 1")
-    if arguments.seconds is not None and not arguments.seconds > 0:
+    if arguments.seconds is not None and not 0 < arguments.seconds < float("inf"):
         raise InputError(f"--seconds is {arguments.seconds:g}; give a positive number")
+    if arguments.starts is not None and arguments.starts < 1:
+        raise InputError(f"--starts is {arguments.starts}; give at least 1, or leave it out to play each clip once")
+    if arguments.seed < 0:
+        raise InputError(f"--seed is {arguments.seed}; give a number that is not below 0")
     from scaling.cli.actors import open_actor
+    from scaling.tracking.perturb import choose
 
+    levels = choose(arguments.perturb) if arguments.perturb is not None else ()
     actor = open_actor(Path(arguments.actor), arguments.expert)
     clips = load_clips(arguments.clips, arguments.split, actor.window)
+    seconds = _STARTS_SECONDS if arguments.starts is not None and arguments.seconds is None else arguments.seconds
     report: dict[str, Any] = {
         "actor": {"kind": actor.kind, "folder": str(actor.folder), "title": actor.title, "row": actor.row},
         "protocol": arguments.protocol,
         "physics": arguments.physics,
         "physics_options": None,
-        "max_seconds": arguments.seconds,
+        "starts": arguments.starts,
+        "seed": arguments.seed,
+        "max_seconds": seconds,
         "refused": clips.refused,
     }
-    levels = list(dict.fromkeys((arguments.assist, 0.0)))
-    measured = _measure(actor, clips, arguments, levels, report)
+    measured = _measure(actor, clips, arguments, seconds, levels, report)
     report |= measured[0]
-    if len(levels) > 1:
+    if len(measured) > 1:
         report["at_assist_0"] = measured[1]
     return Outcome(report, _words(report, arguments.protocol))
 
 
 def _measure(
-    actor: "Actor", clips: Clips, arguments: argparse.Namespace, levels: Sequence[float], report: dict[str, Any]
+    actor: "Actor",
+    clips: Clips,
+    arguments: argparse.Namespace,
+    seconds: float | None,
+    levels: Sequence["Level"],
+    report: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """Figures of the actor and of open-loop playback at each level of assist."""
+    """Figures of the actor and of open-loop playback, with the harness in force and then without."""
     from dataclasses import asdict
 
     import jax.numpy as jnp
@@ -118,88 +106,114 @@ def _measure(
 
     from scaling.record.progress import Progress
     from scaling.robot.model import CONVERGED
-    from scaling.tracking.evaluate import OPEN_LOOP, make_player, scores, whole_clips
-    from scaling.tracking.physics import make_physics
+    from scaling.tracking.evaluate import OPEN_LOOP
+    from scaling.tracking.perturb import NOMINAL, played
     from scaling.tracking.reference import make_store
 
     report["physics_options"] = asdict(CONVERGED)
     store = make_store(clips.qpos, clips.start, clips.length)
-    starts = whole_clips(store, np.arange(len(clips.length)))
-    if arguments.seconds is not None:
-        starts = starts._replace(steps=jnp.minimum(starts.steps, max(1, round(50 * arguments.seconds))))
+    starts = _starts(store, arguments.starts, seconds, arguments.seed)
+    contestants = {"actor": (actor.policy, actor.params), "open_loop": (OPEN_LOOP, jnp.zeros(()))}
+    everything, assists = (NOMINAL, *levels), tuple(dict.fromkeys((arguments.assist, 0.0)))
+    found: dict[tuple[Level, float], Found] = {}
     horizon = int(starts.steps.max())
-    physics = make_physics(arguments.physics, CONVERGED)
-    players = {
-        "actor": (make_player(physics, actor.policy, arguments.protocol), actor.params),
-        "open_loop": (make_player(physics, OPEN_LOOP, arguments.protocol), jnp.zeros(())),
-    }
-    found: list[dict[str, Any]] = []
-    with Progress(f"{len(clips.names)} clips in {physics.name}", len(levels) * len(players)) as progress:
-        progress.update(0)
-        for level in levels:
-            result = {}
-            for name, (play, params) in players.items():
-                trace = play(params, store, starts, jnp.asarray(level, jnp.float32), horizon)
-                result[name] = scores(trace)
-                progress.update(len(found) * len(players) + len(result))
-            found.append(_figures(result["actor"], result["open_loop"], clips, arguments.protocol, level))
-    return found
+    title = f"{len(starts.clip)} episodes in {arguments.physics}"
+    with Progress(title, horizon * len(everything) * len(assists) * len(contestants)) as progress:
+
+        def told(level: "Level", who: str, steps: int) -> None:
+            done = horizon * sum(len(both) for both in found.values())
+            progress.update(done + steps, message=f"{_named(level.name, level.level)}, {who.replace('_', ' ')}")
+
+        progress.update(0, message="compiling")
+        for level, assist, who, result in played(
+            everything, contestants, store, starts, assists,
+            protocol=arguments.protocol, physics=arguments.physics, options=CONVERGED, seed=arguments.seed, told=told,
+        ):  # fmt: skip
+            found.setdefault((level, assist), {})[who] = result
+    clip = np.asarray(starts.clip)
+    measured = [_figures(found[NOMINAL, assist], clip, clips, arguments.protocol, assist) for assist in assists]
+    if levels:
+        for figures, assist in zip(measured, assists, strict=True):
+            figures["perturbations"] = [
+                _perturbed(level, found[level, assist], arguments.protocol) for level in everything
+            ]
+    return measured
 
 
-def _figures(actor: "Scores", open_loop: "Scores", clips: Clips, protocol: str, assist: float) -> dict[str, Any]:
+def _starts(store: "ClipStore", count: int | None, seconds: float | None, seed: int) -> "Starts":
+    """Every clip once, or `count` random starts; each at most so long."""
+    import jax.numpy as jnp
     import numpy as np
 
-    families = np.array(clips.families)
-    everything = np.ones(len(families), bool)
+    from scaling.tracking.evaluate import random_starts, whole_clips
+
+    clips = np.arange(len(store.length))
+    steps = None if seconds is None else max(1, round(50 * seconds))
+    if count is not None and steps is not None:
+        return random_starts(store, clips, count, steps, seed)
+    starts = whole_clips(store, clips)
+    return starts if steps is None else starts._replace(steps=jnp.minimum(starts.steps, steps))
+
+
+def _figures(found: "Found", clip: "np.ndarray", clips: Clips, protocol: str, assist: float) -> dict[str, Any]:
+    import numpy as np
+
+    from scaling.tracking.scores import aggregate
+
+    families = np.array(clips.families)[clip]
     return {
         "assist": assist,
-        "clips": _per_clip(actor, clips, protocol),
-        "metrics": aggregate(actor, everything, protocol),
+        "clips": _per_clip(found["actor"], clip, clips, protocol),
+        "metrics": aggregate(found["actor"], protocol),
         "families": {
-            name or "unknown": aggregate(actor, families == name, protocol) for name in sorted(set(clips.families))
+            name or "unknown": aggregate(found["actor"], protocol, families == name) for name in sorted(set(families))
         },
         "baselines": {
             "open_loop": {
-                **aggregate(open_loop, everything, protocol),
-                "clips": _per_clip(open_loop, clips, protocol),
+                **aggregate(found["open_loop"], protocol),
+                "clips": _per_clip(found["open_loop"], clip, clips, protocol),
             }
         },
     }
 
 
-def _per_clip(scores: "Scores", clips: Clips, protocol: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "clip": name,
-            "family": family,
-            "seconds": float(scores.wanted[index]),
-            "survival_s": float(scores.seconds[index]),
-            PROTOCOLS[protocol]: bool(scores.success[index]),
-            **{error: float(getattr(scores, error)[index]) for error in _ERRORS},
-        }
-        for index, (name, family) in enumerate(zip(clips.names, clips.families, strict=True))
-    ]
-
-
-def aggregate(scores: "Scores", mask: "np.ndarray", protocol: str) -> dict[str, Any]:
-    """Means over clips, each with a 95 % interval (`NAME_interval`): Wilson on success, bootstrap over clips elsewhere.
-
-    `mpjpe_l_mm` and the other errors are up to failure, `mpjpe_l_whole_mm` over the whole clip.
-    """
+def _per_clip(scores: "Scores", clip: "np.ndarray", clips: Clips, protocol: str) -> list[dict[str, Any]]:
+    """Figures of each clip that was played: of its one episode, or where it was started from often their means."""
     import numpy as np
 
-    from scaling.tracking.intervals import bootstrap_mean, wilson
+    from scaling.tracking.scores import ERRORS, aggregate
 
-    success = wilson(scores.success[mask])
-    found: dict[str, Any] = {"episodes": int(mask.sum()), PROTOCOLS[protocol]: success.value}
-    found[f"{PROTOCOLS[protocol]}_interval"] = [success.low, success.high]
-    columns = {"survival_s": scores.seconds, **{error: getattr(scores, error) for error in _ERRORS}}
-    for name, values in columns.items():
-        mean = bootstrap_mean(values[mask])
-        # One episode says nothing of the spread.
-        interval = [mean.low, mean.high] if np.isfinite(values[mask]).sum() > 1 else [None, None]
-        found |= {name: mean.value, f"{name}_interval": interval}
-    return found
+    rows: list[dict[str, Any]] = []
+    for index in np.unique(clip):
+        mine = clip == index
+        row = {
+            "clip": clips.names[index],
+            "family": clips.families[index],
+            "seconds": float(scores.wanted[mine].mean()),
+        }
+        if mine.sum() > 1:
+            rows.append(row | aggregate(scores, protocol, mine))
+            continue
+        (only,) = np.flatnonzero(mine)
+        row |= {"survival_s": float(scores.seconds[only]), PROTOCOLS[protocol]: bool(scores.success[only])}
+        rows.append(row | {error: float(getattr(scores, error)[only]) for error in ERRORS})
+    return rows
+
+
+def _perturbed(level: "Level", found: "Found", protocol: str) -> dict[str, Any]:
+    from scaling.tracking.scores import aggregate
+
+    return {
+        "name": level.name,
+        "level": level.level,
+        "unit": level.unit,
+        **aggregate(found["actor"], protocol),
+        "open_loop": aggregate(found["open_loop"], protocol),
+    }
+
+
+def _named(name: str, level: float | None) -> str:
+    return name.replace("_", " ") if level is None else f"{name.replace('_', ' ')} {level:g}"
 
 
 def _words(report: dict[str, Any], protocol: str) -> list[str | Grid]:
@@ -207,9 +221,46 @@ def _words(report: dict[str, Any], protocol: str) -> list[str | Grid]:
     rows = []
     for level in levels:
         for who, figures in (("actor", level["metrics"]), ("open loop", level["baselines"]["open_loop"])):
-            for name in (PROTOCOLS[protocol], "survival_s", "mpjpe_l_mm", "mpjpe_rad"):
+            for name in (PROTOCOLS[protocol], *_SHOWN):
                 low, high = figures[f"{name}_interval"]
                 rows.append((level["assist"], who, name, figures[name], low, high))
     head = {name: report[name] for name in ("protocol", "physics")} | {"actor": report["actor"]["title"]}
-    head |= {"clips": len(report["clips"]), "refused": len(report["refused"])}
-    return [pairs(head), Grid(("assist", "who", "figure", "mean", "95 % from", "to"), rows)]
+    head |= {
+        "clips": len(report["clips"]),
+        "episodes": report["metrics"]["episodes"],
+        "refused": len(report["refused"]),
+    }
+    words: list[str | Grid] = [pairs(head), Grid(("assist", "who", "figure", "mean", "95 % from", "to"), rows)]
+    if "perturbations" in report:
+        success = PROTOCOLS[protocol]
+        header = (
+            "assist",
+            "perturbed",
+            "unit",
+            success,
+            "from",
+            "to",
+            "survival_s",
+            "from",
+            "to",
+            "open loop",
+            "from",
+            "to",
+        )
+        lines = [
+            (
+                level["assist"],
+                _named(one["name"], one["level"]),
+                one["unit"],
+                one[success],
+                *one[f"{success}_interval"],
+                one["survival_s"],
+                *one["survival_s_interval"],
+                one["open_loop"]["survival_s"],
+                *one["open_loop"]["survival_s_interval"],
+            )
+            for level in levels
+            for one in level["perturbations"]
+        ]
+        words.append(Grid(header, lines, title=f"perturbed: {success}, survival (s), and that of open loop; 95 %"))
+    return words

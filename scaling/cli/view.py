@@ -95,7 +95,7 @@ def _played(arguments: argparse.Namespace) -> "Rollout":
     import numpy as np
 
     from scaling.cli.actors import open_actor
-    from scaling.cli.evaluate import load_clips
+    from scaling.cli.clips import load_clips
     from scaling.robot.model import CONVERGED
     from scaling.tracking.evaluate import make_player, scores, whole_clips
     from scaling.tracking.physics import CPhysics

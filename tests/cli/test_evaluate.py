@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from scaling.cli import main
 from scaling.cli.actors import find
-from scaling.cli.evaluate import load_clips
+from scaling.cli.clips import load_clips
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
 from scaling.errors import InputError
@@ -93,6 +94,32 @@ def test_an_expert_of_a_bank_by_its_number_and_the_other_protocol(call, refused,
         assert "--expert 0 to 1" in refused("eval", bank, *flags, *more)
 
 
+@pytest.mark.slow
+def test_random_starts_and_perturbations_beside_open_loop(call, bank, clips):
+    flags = ("--clips", clips, "--protocol", "sonic", "--starts", "6", "--seconds", "0.4", "--assist", "0.5")
+    called = call("eval", bank, *flags, "--expert", "0", "--perturb", "mass", "--json", "-")
+    assert called.code == 0, called.err
+    report = called.json
+    assert (report["starts"], report["seed"], report["max_seconds"]) == (6, 0, 0.4)
+    assert [one["episodes"] for one in report["clips"]] == [2, 2, 2]
+    assert report["metrics"]["episodes"] == sum(family["episodes"] for family in report["families"].values()) == 6
+    levels = [("nominal", None), ("mass", 0.8), ("mass", 1.2)]
+    for measured in (report, report["at_assist_0"]):
+        found = measured["perturbations"]
+        assert [(one["name"], one["level"]) for one in found] == levels
+        assert {name: found[0][name] for name in measured["metrics"]} == measured["metrics"]
+        for one in found:
+            low, high = one["success_sonic_interval"]
+            assert 0.0 <= low <= one["success_sonic"] <= high <= 1.0
+            low, high = one["survival_s_interval"]
+            assert low <= one["survival_s"] <= high
+            assert one["open_loop"] == {name: one[name] for name in one["open_loop"]}, "the idle expert is open loop"
+        nominal, *_, heavy = found
+        assert heavy["mpjpe_rad"] != nominal["mpjpe_rad"]
+    assert "perturbations" not in report["metrics"]
+    assert "left" in called.err or "done in" in called.err
+
+
 def test_clips_are_one_split_of_a_corpus(call, clips, tmp_path):
     call("motions", "import", clips, "--out", tmp_path / "corpus")
     found = load_clips(str(tmp_path / "corpus"), "val", 32)
@@ -133,3 +160,29 @@ def test_what_cannot_be_played(refused, student_folder, standing, tmp_path):
     assert str(tmp_path) in refused("eval", tmp_path, *flags)
     (tmp_path / "summary.json").write_text(json.dumps({"policy": str(tmp_path / "gone")}))
     assert "gone" in refused("eval", tmp_path, *flags)
+
+
+def test_flags_that_say_nothing_are_refused(refused, student_folder, standing):
+    flags = ("--clips", standing, "--protocol", "sonic")
+    sentence = refused("eval", student_folder, *flags, "--perturb", "push,frcition")
+    assert "'frcition'" in sentence and "did you mean 'friction'" in sentence
+    assert "--starts is 0" in refused("eval", student_folder, *flags, "--starts", "0")
+    assert "--seconds is nan" in refused("eval", student_folder, *flags, "--seconds", "nan")
+    assert "--seed is -1" in refused("eval", student_folder, *flags, "--seed", "-1")
+
+
+def test_clips_that_nobody_can_track_are_refused(refused, student_folder, clips, standing, tmp_path):
+    rows = read_motion(clips / "turn.npz").qpos[:, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]]  # xyzw, as in the wild
+    sunk, broken = rows.copy(), rows.copy()
+    sunk[:, 2] -= 1.0
+    broken[7, 9] = np.nan
+    told = {"sunk": "feet are up to 1.0", "broken": "NaN", "single": "1 frame"}
+    for name, frames in (("sunk", sunk), ("broken", broken), ("single", rows[:1])):
+        path = tmp_path / f"{name}_50hz.csv"
+        np.savetxt(path, frames, delimiter=",")
+        sentence = refused("eval", student_folder, "--clips", path, "--protocol", "sonic")
+        assert name in sentence and told[name] in sentence
+    write_npz(read_motion(standing), tmp_path / "standing.npz")
+    found = load_clips(str(tmp_path), "test", 32)
+    assert list(found.names) == ["standing"]
+    assert len(found.refused) == 3

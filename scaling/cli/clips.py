@@ -1,0 +1,79 @@
+"""What an actor is to track: clips from motion files or from one split of a corpus, packed at 50 Hz."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaling.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_DEEPEST = 0.25  # m; with a foot on the floor a robot would be off by more than the protocols allow
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Whole clips at 50 Hz, packed, with their names and families, and what was refused."""
+
+    qpos: "np.ndarray"
+    start: "np.ndarray"
+    length: "np.ndarray"
+    names: Sequence[str]
+    families: Sequence[str]
+    refused: dict[str, str]
+
+
+def load_clips(path: str, split: str, frames: int) -> Clips:
+    """Motion files, or one split of a corpus; clips that cannot be played are refused by name, and if all are, raised.
+
+    Refused are unreadable files, clips of fewer than `frames` frames at 50 Hz, and feet far below the floor.
+    """
+    import numpy as np
+
+    from scaling.motion.clip import resample
+    from scaling.motion.corpus import Corpus
+    from scaling.motion.read import read_motions
+
+    if (Path(path) / "corpus.npz").is_file():
+        corpus = Corpus.load(path)
+        chosen = [int(index) for index in corpus.indices(split)]
+        if not chosen:
+            raise InputError(f"{path}: its split {split!r} is empty; choose another --split")
+        found = [(corpus.names[i], corpus.families[i], corpus.segment(i)) for i in chosen]
+        refused: dict[str, str] = {}
+    else:
+        motions = read_motions(path)
+        refused = dict(motions.refused)
+        steady = [resample(motion) for motion in motions.motions]
+        found = [(motion.name, motion.family, motion.qpos) for motion in steady]
+    for name, _, qpos in found:
+        reason = _unplayable(qpos, max(frames, 2))
+        if reason is not None:
+            refused[name] = f"{name}: {reason}"
+    kept = [one for one in found if one[0] not in refused]
+    if not kept:
+        raise InputError(f"{path}: no clip can be played; {next(iter(refused.values()))}")
+    names, families, frames_of = zip(*kept, strict=True)
+    length = np.array([len(qpos) for qpos in frames_of], np.int32)
+    start = np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.int32)
+    return Clips(np.concatenate(frames_of).astype(np.float32), start, length, names, families, refused)
+
+
+def _unplayable(qpos: "np.ndarray", needed: int) -> str | None:
+    """Why nobody can track this, in words; None if somebody may."""
+    import numpy as np
+
+    from scaling.motion.quality import soles
+
+    if len(qpos) < needed:
+        return f"{len(qpos)} frames at 50 Hz, fewer than the student's context of {needed}; give a longer clip"
+    lowest = soles(np.asarray(qpos, np.float64))[..., 2].min(axis=(1, 2))
+    if lowest.min() < -_DEEPEST:
+        frame = int(lowest.argmin())
+        return (
+            f"its feet are up to {-lowest[frame]:.2f} m below the floor (frame {frame}), and more than {_DEEPEST:g} m "
+            "cannot be tracked; move the clip up"
+        )
+    return None
