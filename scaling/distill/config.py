@@ -1,7 +1,7 @@
 """The frozen figures of one DAgger training and of the validation set it is measured on."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from scaling.tracking.env import EnvConfig
 
@@ -13,6 +13,7 @@ class DaggerConfig:
     `beta[r]` is the share of environments in which the bank acts in round r (its last entry holds for later rounds),
     with Gaussian `expert_noise` on its action; everywhere else the student acts. `updates` and the learning rate's
     warm-up and cosine run over all rounds together. `obs_noise` scales the contract's noise on what the student sees.
+    `teachers` "competent" leaves out the segments of experts that missed their target of survival.
     `own_steps` is how long the students act for `val_loss_own`; `buffer_mb` bounds the group's sequences in memory.
     """
 
@@ -25,6 +26,7 @@ class DaggerConfig:
     expert_noise: float = 0.15
     obs_noise: float = 1.0
     assist: float = 0.0
+    teachers: Literal["all", "competent"] = "all"
     updates: int = 300
     batch: int = 8
     learning_rate: float = 2e-3
@@ -40,6 +42,8 @@ class DaggerConfig:
         _at_least(self, 1, "rounds", "slots", "envs", "steps", "own_steps", "updates", "batch", "val_every", "threads")
         _at_least(self, 0.0, "expert_noise", "obs_noise", "weight_decay")
         _within(self, "assist", "warmup")
+        if self.teachers not in ("all", "competent"):
+            raise ValueError(f"teachers {self.teachers!r}: 'all' or 'competent'")
         if self.updates < self.rounds:
             raise ValueError(f"updates {self.updates}: at least one in each of {self.rounds} rounds")
         if not self.beta or not all(0.0 <= share <= 1.0 for share in self.beta):

@@ -1,7 +1,7 @@
 """The bank: the policies of all experts stacked, so that labelling is one batched product."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
@@ -33,7 +33,11 @@ class Bank(NamedTuple):
 
 @dataclass(frozen=True)
 class BankCard:
-    """What the bank is: how it was trained and on what, and how good each expert turned out."""
+    """What the bank is: how it was trained and on what, and how good each expert turned out.
+
+    `competence` has a row per assist and expert, `training` a row per expert: its iterations, environment steps and
+    updates undone.
+    """
 
     trainer: str
     physics: str
@@ -42,6 +46,7 @@ class BankCard:
     env_steps: int
     config: dict[str, Any]
     competence: list[dict[str, Any]]
+    training: list[dict[str, Any]] = field(default_factory=list)
 
 
 def act(bank: Bank, obs: Float[Array, "K E obs"]) -> Float[Array, "K E 29"]:
@@ -55,12 +60,20 @@ def act(bank: Bank, obs: Float[Array, "K E obs"]) -> Float[Array, "K E 29"]:
     return x
 
 
+def competent(card: BankCard) -> Bool[np.ndarray, "K"]:
+    """Which experts reach the target of survival at the assist that the bank was trained for."""
+    rows = [row for row in card.competence if row["assist"] == card.assist]
+    reached = {row["cluster"]: row.get("competent", True) for row in rows}
+    return np.array([reached.get(k, True) for k in range(card.clusters)])
+
+
 def save_bank(path: Path, bank: Bank, card: BankCard) -> None:
-    """Parameters (Orbax) and card (JSON) below `path`."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(
-            path.absolute() / "params", bank._asdict() | {"normaliser": bank.normaliser._asdict()}, force=True
-        )
+    """Parameters (Orbax) and card (JSON) below `path`; in a run of several processes only one has to call it."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix="bank")
+    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+        tree = jax.tree.map(np.asarray, bank._asdict() | {"normaliser": bank.normaliser._asdict()})
+        checkpointer.save(path.absolute() / "params", tree, force=True)
     (path / "card.json").write_text(json.dumps(asdict(card), indent=1))
 
 

@@ -1,6 +1,5 @@
-"""PPO for all experts of a bank at once: one pure program, vmapped over clusters."""
+"""PPO for one expert as pure functions of its state; a bank is their `vmap` (see `mesh.py`)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,10 +9,11 @@ import optax
 from brax.training import types
 from brax.training.acme import running_statistics, specs
 from brax.training.agents.ppo import losses, networks
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
+from scaling.experts.bank import Bank
 from scaling.experts.warmstart import clone
 from scaling.robot.g1 import NUM_JOINTS
 from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
@@ -24,7 +24,8 @@ class PPOConfig:
     """Figures of one bank's training; `envs` and `iterations` are per expert.
 
     `warm_start` is the gain of the joint-error feedback cloned into the actor before PPO (0: none, the first
-    policy is open-loop playback).
+    policy is open-loop playback); in the first `critic_warmup` iterations the critic alone learns. `curriculum` is the
+    harness on a schedule: pairs `(until, assist)` in environment steps of one expert, `assist` from the last on.
     """
 
     envs: int = 256
@@ -36,22 +37,27 @@ class PPOConfig:
     value_hidden: tuple[int, ...] = (256, 128)
     learning_rate: float = 3e-4
     value_learning_rate: float = 1e-3
-    kl_target: float = 0.01
-    gamma: float = 0.97
+    kl_target: float = 0.02
+    gamma: float = 0.985
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy: float = 0.0
     max_grad_norm: float = 1.0
-    noise_std: float = 0.2
+    noise_std: float = 0.4
     assist: float = 0.0
+    curriculum: tuple[tuple[int, float], ...] = ()
     warm_start: float = 2.0
+    critic_warmup: int = 10
     env: EnvConfig = field(default_factory=EnvConfig)
 
     def __post_init__(self) -> None:
         if self.envs % self.minibatches:
             raise ValueError(f"envs {self.envs} per expert must be a multiple of minibatches {self.minibatches}")
-        if not 0.0 <= self.assist <= 1.0:
-            raise ValueError(f"assist {self.assist}: between 0 and 1")
+        if not all(0.0 <= assist <= 1.0 for assist in (self.assist, *(assist for _, assist in self.curriculum))):
+            raise ValueError(f"assist {self.assist}, curriculum {self.curriculum}: strengths between 0 and 1")
+        until = [until for until, _ in self.curriculum]
+        if any(until <= before for until, before in zip(until, [0, *until], strict=False)):
+            raise ValueError(f"curriculum {self.curriculum}: (until, assist) pairs, their steps above 0 and rising")
         for name in ("envs", "unroll", "iterations", "minibatches", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: at least 1")
@@ -59,11 +65,24 @@ class PPOConfig:
     @property
     def steps(self) -> int:
         """Environment steps of one expert over the whole training."""
-        return self.envs * self.unroll * self.iterations
+        return self.steps_per_iteration * self.iterations
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one expert in one iteration."""
+        return self.envs * self.unroll
+
+    def assist_at(self, iteration: Int[Array, ""] | int) -> Float[Array, ""]:
+        """The harness in force during an iteration (counted from 0)."""
+        done = jnp.asarray(iteration) * self.steps_per_iteration
+        assist = jnp.asarray(self.assist, jnp.float32)
+        for until, strength in reversed(self.curriculum):
+            assist = jnp.where(done < until, jnp.float32(strength), assist)
+        return assist
 
 
 class TrainState(NamedTuple):
-    """One expert in training (stacked along a leading axis for a bank)."""
+    """One expert in training (stacked along a leading axis for a bank); `key` is raw, so that it can be stored."""
 
     params: losses.PPONetworkParams
     optimiser: losses.PPONetworkParams
@@ -71,7 +90,7 @@ class TrainState(NamedTuple):
     learning_rate: Float[Array, ""]
     env: EnvState
     obs: Float[Array, "E obs"]
-    key: Key[Array, ""]
+    key: UInt32[Array, "2"]
     iteration: Int[Array, ""]
     restored: Int[Array, ""]
 
@@ -79,6 +98,7 @@ class TrainState(NamedTuple):
 class Metrics(NamedTuple):
     """Of one iteration, per expert: what the progress bar and the log show."""
 
+    assist: Float[Array, ""]
     reward: Float[Array, ""]
     failure_rate: Float[Array, ""]
     joint_error: Float[Array, ""]
@@ -87,6 +107,19 @@ class Metrics(NamedTuple):
     learning_rate: Float[Array, ""]
     value_loss: Float[Array, ""]
     noise_std: Float[Array, ""]
+
+
+def actor_bank(state: TrainState) -> Bank:
+    """The actors of a stacked training state."""
+    layers = state.params.policy["params"]
+    hidden = layers["MLP_0"]
+    names = sorted(hidden, key=lambda name: int(name.rsplit("_", 1)[1]))
+    stacked = [hidden[name] for name in names] + [layers["Dense_0"]]
+    return Bank(
+        tuple(layer["kernel"] for layer in stacked),
+        tuple(layer["bias"] for layer in stacked),
+        Normaliser(state.normaliser.mean, state.normaliser.std),
+    )
 
 
 _MIN_STD = 0.05  # an entry that hardly varied yet must not be blown up when it starts to
@@ -118,7 +151,7 @@ def make_networks(config: PPOConfig) -> networks.PPONetworks:
 
 
 class Trainer:
-    """The pure pieces of PPO for one expert: `init`, `iterate`; `vmap` them for a bank."""
+    """PPO for one expert: `init`, then `iterate` until its budget is spent."""
 
     def __init__(self, env: TrackingEnv, config: PPOConfig) -> None:
         self.env = env
@@ -129,6 +162,7 @@ class Trainer:
     def init(self, key: Key[Array, ""], task: Task) -> TrainState:
         """Fresh networks, statistics and episodes."""
         policy_key, value_key, env_key, key = jax.random.split(key, 4)
+        task = task._replace(assist=self.config.assist_at(0))
         params = losses.PPONetworkParams(
             policy=self.networks.policy_network.init(policy_key), value=self.networks.value_network.init(value_key)
         )
@@ -158,14 +192,19 @@ class Trainer:
             learning_rate=jnp.asarray(self.config.learning_rate),
             env=env,
             obs=obs,
-            key=key,
+            key=jax.random.key_data(key),
             iteration=jnp.zeros((), jnp.int32),
             restored=jnp.zeros((), jnp.int32),
         )
 
     def iterate(self, state: TrainState, task: Task) -> tuple[TrainState, Metrics]:
-        """Collect `unroll` steps in every environment, then `epochs` passes of clipped policy updates."""
-        key, collect_key, update_key = jax.random.split(state.key, 3)
+        """Collect `unroll` steps in every environment, then `epochs` passes of clipped policy updates.
+
+        An update that leaves something that is not finite is undone and counted in `restored`; an expert whose
+        iterations are spent stays as it is.
+        """
+        key, collect_key, update_key = jax.random.split(jax.random.wrap_key_data(state.key), 3)
+        task = task._replace(assist=self.config.assist_at(state.iteration))
         env, obs, data, info = self._collect(collect_key, state, task)
         # The update sees the statistics that the behaviour saw: a moved normaliser would read as KL.
         params, optimiser, rate, losses_ = self._update(update_key, state, state.normaliser, data)
@@ -184,11 +223,14 @@ class Trainer:
             learning_rate=jnp.where(healthy, rate, 0.5 * state.learning_rate),
             env=env,
             obs=obs,
-            key=key,
+            key=jax.random.key_data(key),
             iteration=state.iteration + 1,
             restored=state.restored + (1 - healthy.astype(jnp.int32)),
         )
+        going = state.iteration < self.config.iterations
+        after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, state)
         metrics = Metrics(
+            assist=task.assist,
             reward=jnp.mean(data.reward),
             failure_rate=jnp.mean(info[0]),
             joint_error=jnp.mean(info[1]),
@@ -249,13 +291,14 @@ class Trainer:
             policy_step, policy_optimiser = self.optimiser.update(grads.policy, optimiser.policy)
             value_step, value_optimiser = self.optimiser.update(grads.value, optimiser.value)
             optimiser = losses.PPONetworkParams(policy_optimiser, value_optimiser)
+            held = jnp.where(state.iteration < config.critic_warmup, 0.0, rate)
             params = losses.PPONetworkParams(
-                jax.tree.map(lambda p, u: p - rate * u, params.policy, policy_step),
+                jax.tree.map(lambda p, u: p - held * u, params.policy, policy_step),
                 jax.tree.map(lambda p, u: p - config.value_learning_rate * u, params.value, value_step),
             )
             kl = aux["kl_mean"]
             rate = jnp.where(kl > 2.0 * config.kl_target, rate / 1.5, rate)
-            rate = jnp.where(kl < 0.5 * config.kl_target, rate * 1.1, rate)
+            rate = jnp.where((kl < 0.5 * config.kl_target) & (held > 0), rate * 1.1, rate)
             rate = jnp.clip(rate, 1e-5, 3e-3)
             return (params, optimiser, rate, key), (kl, aux["v_loss"], aux["policy_dist_mean_std"])
 
@@ -269,22 +312,3 @@ class Trainer:
         keys = jax.random.split(epoch_key, config.epochs)
         (params, optimiser, rate, _), logs = jax.lax.scan(epoch, carry, keys)
         return params, optimiser, rate, jax.tree.map(jnp.mean, logs)
-
-
-def make_iterate(env: TrackingEnv, config: PPOConfig, count: int) -> tuple[Callable, Callable]:
-    """Jitted `init(keys, task)` and `advance(state, task)` (`count` iterations) over a stacked expert axis.
-
-    The task's clip lists and weights have the expert axis; store and assist are shared.
-    """
-    trainer = Trainer(env, config)
-    axes = Task(store=None, clips=0, weights=0, assist=None)  # type: ignore[arg-type]
-
-    def many(state: TrainState, task: Task) -> tuple[TrainState, Metrics]:
-        def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-            return trainer.iterate(state, task)
-
-        return jax.lax.scan(body, state, None, length=count)
-
-    init = jax.jit(jax.vmap(trainer.init, in_axes=(0, axes)))
-    advance = jax.jit(jax.vmap(many, in_axes=(0, axes)), donate_argnums=0)
-    return init, advance

@@ -1,44 +1,39 @@
-"""A bank from a corpus: waves of chunks with checkpoints, competence measured in converged C MuJoCo."""
+"""A bank from a corpus: waves of experts with checkpoints, then competence measured in converged C MuJoCo."""
 
+import json
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from jaxtyping import Array, Int, Key
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
-from scaling.experts.bank import Bank, BankCard, act, save_bank
-from scaling.experts.ppo import PPOConfig, TrainState, make_iterate
+from scaling.experts.bank import Bank, BankCard, save_bank
+from scaling.experts.checkpoint import Checkpoints
+from scaling.experts.competence import CompetenceConfig, measure_competence
+from scaling.experts.mesh import Program, agreed, expert_mesh, gather
+from scaling.experts.ppo import PPOConfig, actor_bank
+from scaling.experts.roster import WaveConfig, exchange, open_roster
+from scaling.motion.quality import soles
+from scaling.record.files import write_json
+from scaling.record.hashing import content_hash
 from scaling.record.progress import Progress, say
 from scaling.record.runs import RunLog
-from scaling.robot.model import CONVERGED
 from scaling.tracking.env import Task, TrackingEnv
-from scaling.tracking.evaluate import Policy, Scores, Starts, Trace, make_player, random_starts, scores
-from scaling.tracking.intervals import bootstrap_mean, wilson
-from scaling.tracking.physics import CPhysics, Physics, make_physics
+from scaling.tracking.physics import make_physics
 from scaling.tracking.randomise import draw_models
 from scaling.tracking.reference import ClipStore
 
-_CHUNK = 5  # iterations between two looks at the clock, the log and the checkpoint
-
-
-@dataclass(frozen=True)
-class CompetenceConfig:
-    """How each expert is scored against open-loop playback: random starts, each at most `seconds` long."""
-
-    starts: int = 128
-    seconds: float = 3.0
-    protocol: str = "sonic"
-
-    def __post_init__(self) -> None:
-        if self.starts < 1 or self.seconds <= 0:
-            raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
+_CHUNK = 5  # iterations between two looks at the clock and the log
+_LOGGED = 32  # experts that get a line of their own in the log
+_UNDER_FLOOR_M = 0.5
 
 
 def pad_clusters(clusters: Sequence[Int[np.ndarray, "m"]], lengths: Int[np.ndarray, "S"]) -> tuple[Array, Array]:
@@ -52,26 +47,6 @@ def pad_clusters(clusters: Sequence[Int[np.ndarray, "m"]], lengths: Int[np.ndarr
     return jnp.asarray(clips), jnp.asarray(weights)
 
 
-def bank_of(state: TrainState) -> Bank:
-    """The actors of a stacked training state."""
-    layers = state.params.policy["params"]
-    hidden = layers["MLP_0"]
-    names = sorted(hidden, key=lambda name: int(name.rsplit("_", 1)[1]))
-    stacked = [hidden[name] for name in names] + [layers["Dense_0"]]
-    return Bank(
-        tuple(layer["kernel"] for layer in stacked),
-        tuple(layer["bias"] for layer in stacked),
-        Normaliser(state.normaliser.mean, state.normaliser.std),
-    )
-
-
-BANK_POLICY = Policy(
-    init=lambda batch: (),
-    act=lambda one, state, obs, first: (act(jax.tree.map(lambda x: x[None], one), obs[None])[0], state),
-)
-"""A single expert (one row of a bank, unstacked) as an evaluation policy."""
-
-
 def train_bank(
     key: Key[Array, ""],
     store: ClipStore,
@@ -81,149 +56,213 @@ def train_bank(
     backend: str = "auto",
     competence: CompetenceConfig = CompetenceConfig(),
     title: str = "experts",
+    waves: WaveConfig = WaveConfig(),
+    mesh: Mesh | None = None,
 ) -> tuple[Bank, BankCard]:
     """Trains one expert per cluster, resuming from `work` if it holds a checkpoint; saves and returns the bank.
 
-    Raises InputError, before anything compiles, for an empty cluster or a checkpoint of another configuration.
+    Experts are spread over `mesh` (default: all devices). In a run of several processes each calls this with the
+    same arguments and a `work` that all can write to; process 0 measures and saves. Raises InputError, before anything
+    compiles, for clips or clusters that cannot be trained on and for a checkpoint of another configuration.
     """
-    empty = [index for index, cluster in enumerate(clusters) if len(cluster) == 0]
-    if empty:
-        raise InputError(f"cluster {empty[0]} of {len(clusters)} has no segments; ask for fewer clusters")
+    check_clips(store, clusters)
+    mesh = mesh or expert_mesh()
     models = draw_models(config.env.randomisation)
     physics = make_physics(backend, models=models)
+    _check_work(work, {"config": replace(config, iterations=1), "waves": waves, "physics": physics.name}, key, clusters)
     env = TrackingEnv(physics, config.env)
-    task = Task(store, *pad_clusters(clusters, np.asarray(store.length)), jnp.asarray(config.assist, jnp.float32))
-    state = _train(key, env, task, config, work, title, len(clusters))
-    bank = bank_of(state)
-    if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(bank)):
-        raise InputError(f"{work}: an expert's parameters are not finite; lower learning_rate and train again")
+    training = _train(key, env, store, clusters, config, waves, mesh, work, title)
+    bank = _read_left(work, len(clusters))
     rows = measure_competence(bank, store, clusters, config.assist, competence, title)
-    restored = np.asarray(state.restored)
     for row in rows:
-        row["restored"] = int(restored[row["cluster"]])
+        row["restored"] = training[row["cluster"]]["restored"]
+    for row in rows:
+        if row["assist"] == 0 and not row["competent"]:
+            say(
+                f"{title}: expert {row['cluster']} is below target, {row['survival_ratio']:.2f}x the survival of "
+                f"open-loop playback at assist 0 (asked {competence.target:g}x)"
+            )
     card = BankCard(
         trainer="ppo",
         physics=physics.name,
         assist=config.assist,
         clusters=len(clusters),
-        env_steps=config.steps * len(clusters),
+        env_steps=sum(one["env_steps"] for one in training),
         config=asdict(config),
         competence=rows,
+        training=training,
     )
-    save_bank(work, bank, card)
+    if jax.process_index() == 0:
+        save_bank(work, bank, card)
     return bank, card
 
 
+def check_clips(store: ClipStore, clusters: Sequence[Int[np.ndarray, "m"]]) -> None:
+    """Raises InputError for an empty cluster, and for a clip that is not finite or whose feet are under the floor."""
+    for index, cluster in enumerate(clusters):
+        if len(cluster) == 0:
+            raise InputError(f"cluster {index} of {len(clusters)} has no segments; ask for fewer clusters")
+    qpos, start, length = (np.asarray(part) for part in store)
+    for clip in np.unique(np.concatenate([np.asarray(cluster) for cluster in clusters])):
+        frames = qpos[start[clip] : start[clip] + length[clip]]
+        if not np.isfinite(frames).all():
+            raise InputError(f"clip {clip} holds values that are not finite; leave it out or mend it")
+        depth = -float(np.median(soles(frames)[..., 2].min(axis=(1, 2))))
+        if depth > _UNDER_FLOOR_M:
+            raise InputError(f"clip {clip} has its feet {depth:.2f} m under the floor; raise it or leave it out")
+
+
+def _check_work(
+    work: Path, settings: dict[str, Any], key: Key[Array, ""], clusters: Sequence[Int[np.ndarray, "m"]]
+) -> None:
+    """Remembers what is trained in `work`, and refuses to go on there with something else."""
+    mark = {
+        "settings": content_hash(settings),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "clusters": content_hash([np.asarray(cluster).tolist() for cluster in clusters]),
+    }
+    path = work / "training.json"
+    if path.exists():
+        if json.loads(path.read_text()) != mark:
+            raise InputError(f"{work}: the checkpoint there is of another configuration; delete the folder")
+    elif jax.process_index() == 0:
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(path, mark)
+
+
 def _train(
-    key: Key[Array, ""], env: TrackingEnv, task: Task, config: PPOConfig, work: Path, title: str, experts: int
-) -> TrainState:
-    chunk = min(_CHUNK, config.iterations)
-    init, advance = make_iterate(env, config, chunk)
-    with Progress(title, config.iterations) as progress, _Checkpoints(work / "checkpoints") as checkpoints:
-        progress.update(0, message="compiling")
-        state = init(jax.random.split(key, experts), task)
-        state, done = checkpoints.restore(state)
-        with RunLog(work / "log", resume_from=done + 1) as log:
-            while done < config.iterations:
-                state, metrics = advance(state, task)
-                done += chunk
-                shown = {name: np.asarray(value)[:, -1] for name, value in metrics._asdict().items()}
-                log.log(
-                    done,
-                    env_steps=done * config.envs * config.unroll * experts,
-                    assist=config.assist,
-                    **{name: float(value.mean()) for name, value in shown.items()},
-                    **{f"reward_{index}": float(value) for index, value in enumerate(shown["reward"])},
-                )
-                checkpoints.save(done, state)
-                progress.update(
-                    min(done, config.iterations),
-                    message=f"joint error {shown['joint_error'].mean():.3f} rad, "
-                    f"{100 * shown['failure_rate'].mean():.1f} % of steps fail",
-                )
-    return state
-
-
-class _Checkpoints:
-    """Orbax checkpoints of a stacked training state, the newest two kept; keys as their raw data."""
-
-    def __init__(self, folder: Path) -> None:
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        )
-
-    def __enter__(self) -> "_Checkpoints":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
-
-    def save(self, step: int, state: TrainState) -> None:
-        self._manager.save(step, args=ocp.args.StandardSave(_raw(state)))
-
-    def restore(self, fresh: TrainState) -> tuple[TrainState, int]:
-        """The newest state, or the fresh one at 0."""
-        step = self._manager.latest_step()
-        if step is None:
-            return fresh, 0
-        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, _raw(fresh))
-        try:
-            raw = self._manager.restore(step, args=ocp.args.StandardRestore(template))
-        except (ValueError, KeyError) as error:
-            raise InputError(f"the checkpoint is of another configuration; delete its folder ({error})") from None
-        say(f"resuming from iteration {step}")
-        return raw._replace(key=jax.random.wrap_key_data(raw.key)), step
-
-
-def _raw(state: TrainState) -> TrainState:
-    return state._replace(key=jax.random.key_data(state.key))
-
-
-def measure_competence(
-    bank: Bank,
+    key: Key[Array, ""],
+    env: TrackingEnv,
     store: ClipStore,
     clusters: Sequence[Int[np.ndarray, "m"]],
-    assist: float,
-    config: CompetenceConfig,
-    title: str = "experts",
+    config: PPOConfig,
+    waves: WaveConfig,
+    mesh: Mesh,
+    work: Path,
+    title: str,
 ) -> list[dict[str, Any]]:
-    """Per expert and assist (in force, then 0): survival and error beside open-loop playback, with intervals.
+    """Trains until every expert has left; each one's actor is then in `work/left`. Returns what each training was."""
+    experts = len(clusters)
+    chunk = min(_CHUNK, config.iterations, waves.boundary or _CHUNK)
+    clips, weights = (np.asarray(x) for x in pad_clusters(clusters, np.asarray(store.length)))
+    keys = np.asarray(jax.random.key_data(jax.random.split(key, experts)))
+    program = Program(env, config, chunk, mesh)
+    roster = open_roster(experts, waves, mesh.size)
 
-    Always in converged C MuJoCo, on the same starts for both.
-    """
-    physics: Physics = CPhysics(CONVERGED)
-    steps = round(config.seconds * 50)
-    each = [random_starts(store, cluster, config.starts, steps, seed=7) for cluster in clusters]
-    starts: Starts = jax.tree.map(lambda *x: jnp.stack(x), *each)
-    play = make_player(physics, BANK_POLICY, config.protocol, batched_params=True)
-    # A bank of zeros acts zero, which is open-loop playback: one program serves both.
-    contestants = (bank, jax.tree.map(jnp.zeros_like, bank)._replace(normaliser=bank.normaliser))
-    rows: list[dict[str, Any]] = []
-    levels = [assist, 0.0] if assist else [0.0]
-    with Progress(f"{title}: competence", 2 * len(levels)) as progress:
-        for level in levels:
-            figures: list[list[Scores]] = []
-            for params in contestants:
-                trace = play(params, store, starts, jnp.asarray(level, jnp.float32), steps)
-                figures.append([scores(Trace(*(values[k] for values in trace))) for k in range(len(clusters))])
-                progress.update(2 * levels.index(level) + len(figures))
-            for k, (mine, open_loop) in enumerate(zip(*figures, strict=True)):
-                rows.append({"cluster": k, "segments": len(clusters[k]), "assist": level, **_compare(mine, open_loop)})
-    return rows
+    def task_of(ids: Int[np.ndarray, "S"]) -> Task:
+        return program.place(Task(store, clips[ids], weights[ids], jnp.zeros(())))
+
+    total = experts * config.iterations
+    with Progress(title, total) as progress, Checkpoints(work / "checkpoints") as checkpoints:
+        progress.update(0, message="compiling")
+        task = task_of(roster.experts)
+        state = program.init(keys[roster.experts], task)
+        state, roster, turn = checkpoints.restore(state, roster)
+        task = task_of(roster.experts)
+        mine = "log" if jax.process_index() == 0 else f"log-{jax.process_index()}"
+        with RunLog(work / mine, resume_from=turn + 1) as log:
+            began, steps, restored = time.monotonic(), 0, 0
+            while roster.busy.any():
+                state, metrics = program.advance(state, task)
+                shown = {name: value[:, -1] for name, value in gather(metrics)._asdict().items()}
+                failing = gather(metrics.failure_rate).mean(axis=1)
+                done, undone = gather(state.iteration), gather(state.restored)
+                turn += chunk
+                steps += chunk * config.steps_per_iteration * int(roster.busy.sum())
+                speed = steps / (time.monotonic() - began)
+                _log(log, turn, shown, roster.slots, speed, config)
+                progress.update(
+                    int(roster.left.sum()) * config.iterations + int(done[roster.busy].sum()),
+                    message=_words(shown, failing, roster.busy, speed),
+                )
+                if undone[roster.busy].sum() > restored:
+                    restored = int(undone[roster.busy].sum())
+                    who = roster.slots[roster.busy & (undone > 0)].tolist()
+                    say(f"{title}: updates that were not finite were undone ({restored} so far, experts {who})")
+                leaving = _leaving(done, failing, turn, config, waves) & roster.busy
+                if leaving.any():
+                    _write_left(work, gather(actor_bank(state)), roster.slots, leaving, done, undone, turn, config)
+                    roster, fresh = exchange(roster, leaving)
+                    if fresh.any():
+                        task = task_of(roster.experts)
+                        state = program.merge(fresh, program.init(keys[roster.experts], task), state)
+                    restored = 0
+                if leaving.any() or agreed(checkpoints.due):
+                    checkpoints.save(turn, state, roster)
+    return [json.loads((work / "left" / f"{expert:05d}.json").read_text()) for expert in range(experts)]
 
 
-def _compare(expert: Scores, open_loop: Scores) -> dict[str, Any]:
-    """Expert beside baseline, and whether it beats it: 1.3x the survival, or equal survival and 10 % less error."""
-    row: dict[str, Any] = {"starts": len(expert.seconds)}
-    for name, figures in (("expert", expert), ("open_loop", open_loop)):
-        for quantity in ("seconds", "mpjpe_rad", "mpjpe_l_mm"):
-            row[f"{name}_{quantity}"] = list(bootstrap_mean(getattr(figures, quantity)))
-        row[f"{name}_success"] = list(wilson(figures.success))
-    survival, error = row["expert_seconds"], row["expert_mpjpe_rad"]
-    base, base_error = row["open_loop_seconds"], row["open_loop_mpjpe_rad"]
-    row["survival_ratio"] = survival[0] / max(base[0], 1e-9)
-    row["error_ratio"] = error[0] / max(base_error[0], 1e-9)
-    longer = row["survival_ratio"] >= 1.3 and survival[1] > base[2]
-    closer = survival[2] >= base[1] and row["error_ratio"] <= 0.9 and error[2] < base_error[1]
-    row["beats_open_loop"] = bool(longer or closer)
-    return row
+def _leaving(
+    done: Int[np.ndarray, "S"], failing: Float[np.ndarray, "S"], turn: int, config: PPOConfig, waves: WaveConfig
+) -> Bool[np.ndarray, "S"]:
+    """Slots whose expert has spent its budget or, at a wave boundary, falls seldom enough."""
+    spent = done >= config.iterations
+    boundary = waves.boundary or config.iterations
+    return spent | ((turn % boundary < min(_CHUNK, boundary)) & (failing < waves.leave_below))
+
+
+def _words(
+    shown: dict[str, Float[np.ndarray, "S"]], failing: Float[np.ndarray, "S"], busy: Bool[np.ndarray, "S"], speed: float
+) -> str:
+    falls = 0.02 / np.maximum(failing[busy], 1e-9)
+    seconds = "rarely falls" if np.median(falls) > 100 else f"falls every {np.median(falls):.1f} s"
+    return f"{seconds}, joint error {shown['joint_error'][busy].mean():.3f} rad, {speed / 1000:.1f} k steps/s"
+
+
+def _log(log: RunLog, turn: int, shown: dict, slots: Int[np.ndarray, "S"], speed: float, config: PPOConfig) -> None:
+    busy = slots >= 0
+    each = {
+        f"expert_{slots[slot]}/{name}": float(shown[name][slot])
+        for slot in np.flatnonzero(busy)[:_LOGGED]
+        for name in ("reward", "failure_rate", "joint_error")
+    }
+    log.log(
+        turn,
+        env_steps=turn * config.steps_per_iteration,
+        steps_per_s=speed,
+        **{name: float(value[busy].mean()) for name, value in shown.items()},
+        **each,
+    )
+
+
+def _write_left(
+    work: Path,
+    bank: Bank,
+    slots: Int[np.ndarray, "S"],
+    leaving: Bool[np.ndarray, "S"],
+    done: Int[np.ndarray, "S"],
+    restored: Int[np.ndarray, "S"],
+    turn: int,
+    config: PPOConfig,
+) -> None:
+    """The actors of those who leave, one file each, the JSON last: with it the expert is finished."""
+    if jax.process_index() != 0:
+        return
+    folder = work / "left"
+    folder.mkdir(parents=True, exist_ok=True)
+    for slot in np.flatnonzero(leaving):
+        leaves = jax.tree.leaves(jax.tree.map(lambda x, slot=slot: x[slot], bank))
+        if not all(np.isfinite(leaf).all() for leaf in leaves):
+            raise InputError(f"{work}: expert {slots[slot]} is not finite; lower learning_rate and train again")
+        np.savez(folder / f"{slots[slot]:05d}.npz", *leaves)
+        write_json(
+            folder / f"{slots[slot]:05d}.json",
+            {
+                "expert": int(slots[slot]),
+                "iterations": int(done[slot]),
+                "env_steps": int(done[slot]) * config.steps_per_iteration,
+                "left_at": turn,
+                "restored": int(restored[slot]),
+            },
+        )
+
+
+def _read_left(work: Path, experts: int) -> Bank:
+    """The bank of all experts that have left."""
+    each = []
+    for expert in range(experts):
+        with np.load(work / "left" / f"{expert:05d}.npz") as held:
+            each.append([held[f"arr_{index}"] for index in range(len(held.files))])
+    *layers, mean, std = (jnp.asarray(np.stack(leaves)) for leaves in zip(*each, strict=True))
+    half = len(layers) // 2
+    return Bank(tuple(layers[:half]), tuple(layers[half:]), Normaliser(mean, std))

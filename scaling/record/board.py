@@ -38,6 +38,14 @@ class Board:
         if time.monotonic() - self._flushed >= _FLUSH_EVERY_S:
             self._flush()
 
+    def add_picture(self, step: int, tag: str, png: bytes) -> None:
+        """Writes one picture (the bytes of a PNG file)."""
+        width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))  # of the header chunk
+        image = self._summary.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        value = self._summary.Summary.Value(tag=tag, image=image)
+        self._write(self._event.Event(wall_time=time.time(), step=step, summary=self._summary.Summary(value=[value])))
+        self._flush()
+
     def close(self) -> None:
         """Writes what is buffered and closes the file."""
         self._writer.close()

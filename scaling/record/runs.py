@@ -59,6 +59,12 @@ class RunLog:
             if board is not None and numbers:
                 board.add(int(step), numbers)
 
+    def picture(self, step: int, tag: str, png: bytes) -> None:
+        """A PNG for the mirror alone; where there is no mirror, nothing."""
+        with self._mirror() as board:
+            if board is not None:
+                board.add_picture(int(step), tag, png)
+
     def finish(self, row: dict[str, Any]) -> None:
         """Writes the run's row, atomically and last: a run without `row.json` has not finished."""
         try:

@@ -1,10 +1,12 @@
 """A study as frozen values: motions, clusters, experts, students, arms, seeds, and how all of it is judged."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from scaling.distill.config import DaggerConfig, ValConfig
+from scaling.experts.competence import CompetenceConfig
 from scaling.experts.ppo import PPOConfig
-from scaling.experts.train import CompetenceConfig
+from scaling.experts.roster import WaveConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
 from scaling.motion.segment import SegmentConfig
 from scaling.students.config import FAMILIES
@@ -43,7 +45,8 @@ class StudyConfig:
     """One study. The first of `clusters` is the fixed clustering by which arms are stratified.
 
     Every arm, size, family and seed is run with the bank of the first clustering; the other clusterings are run
-    at the full arm beside it. All numbers are taken at `assist`, and again at 0.
+    at the full arm beside it. All numbers are taken at `assist`, and again at 0. With `expert_budget` "total" the
+    environments of `experts` are those of the first clustering and are shared out among the experts of the others.
     """
 
     name: str = "quickstart"
@@ -52,6 +55,8 @@ class StudyConfig:
     clusters: tuple[int, ...] = (4, 2)
     assist: float = 0.1
     experts: PPOConfig = field(default_factory=PPOConfig)
+    expert_budget: Literal["per_expert", "total"] = "per_expert"
+    waves: WaveConfig = field(default_factory=WaveConfig)
     competence: CompetenceConfig = field(default_factory=CompetenceConfig)
     val: ValConfig = field(default_factory=ValConfig)
     dagger: DaggerConfig = field(default_factory=DaggerConfig)
@@ -72,13 +77,31 @@ class StudyConfig:
         unknown = [family for family in self.families if family not in FAMILIES]
         if unknown or not self.families or not self.sizes:
             raise ValueError(f"families {self.families}: of {FAMILIES}; sizes {self.sizes}: at least one")
+        if self.expert_budget not in ("per_expert", "total"):
+            raise ValueError(f"expert_budget {self.expert_budget!r}: 'per_expert' or 'total'")
+        for k in self.clusters:
+            self.experts_for(k)
         if not self.arms or max(self.arms) != 1.0 or min(self.arms) <= 0 or sorted(self.arms) != list(self.arms):
             raise ValueError(f"arms {self.arms}: rising fractions that end in 1")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds}: at least 1")
+        if self.experts.curriculum and self.experts.curriculum[-1][0] >= self.experts.steps:
+            raise ValueError(f"curriculum {self.experts.curriculum}: it does not end within {self.experts.steps} steps")
         strengths = {self.assist, self.experts.assist, self.val.assist, self.dagger.assist}
         if len(strengths) != 1:
             raise ValueError(f"assist {sorted(strengths)}: one value for experts, val, dagger and the study")
+
+    def experts_for(self, k: int) -> PPOConfig:
+        """The training of one of `k` experts under `expert_budget`; ValueError where the share is not whole."""
+        if self.expert_budget == "per_expert":
+            return self.experts
+        total = self.experts.envs * self.clusters[0]
+        if total % (k * self.experts.minibatches):
+            raise ValueError(
+                f"expert_budget total: {total} environments do not divide among {k} experts of "
+                f"{self.experts.minibatches} minibatches each"
+            )
+        return replace(self.experts, envs=total // k)
 
 
 def quickstart(motions: str | None = None) -> StudyConfig:

@@ -54,7 +54,7 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
         "",
         "## Experts beside open-loop playback",
         "",
-        *_grid(
+        *grid(
             (
                 "K",
                 "cluster",
@@ -71,11 +71,11 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
         "",
         "## Students",
         "",
-        *_grid(_COLUMNS, [[row.get(name) for name in _COLUMNS] for row in rows]),
+        *grid(_COLUMNS, [[row.get(name) for name in _COLUMNS] for row in rows]),
         "",
         "## Seconds of each stage",
         "",
-        *_grid(("stage", "seconds"), list(summary["seconds"].items())),
+        *grid(("stage", "seconds"), list(summary["seconds"].items())),
     ]
     path = folder / "RESULT.md"
     path.write_text("\n".join(text) + "\n")
@@ -87,21 +87,24 @@ def _expert(row: dict[str, Any]) -> list[Any]:
         row["clusters"],
         row["cluster"],
         row["assist"],
-        _interval(row["expert_seconds"]),
-        _interval(row["open_loop_seconds"]),
+        interval(row["expert_seconds"]),
+        interval(row["open_loop_seconds"]),
         row["survival_ratio"],
-        _interval(row["expert_mpjpe_rad"]),
-        _interval(row["open_loop_mpjpe_rad"]),
+        interval(row["expert_mpjpe_rad"]),
+        interval(row["open_loop_mpjpe_rad"]),
         "yes" if row["beats_open_loop"] else "no",
     ]
 
 
-def _interval(triple: Sequence[float]) -> str:
+def interval(triple: Sequence[float]) -> str:
+    """ "value [low, high]"."""
     value, low, high = triple
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The lines of a Markdown table."""
+
     def cell(value: Any) -> str:
         return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scaling.distill.student import Student
+from scaling.experts.bank import BankCard
 from scaling.laws import Law, figures, fit_groups
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash
@@ -33,7 +36,7 @@ def rows_of_group(
 ) -> list[dict[str, Any]]:
     """One row per run of a group: identity, data, training, losses, closed loop."""
     banks = {teaching.k: teaching for teaching in teachings}
-    trainers = {k: teaching.card().trainer for k, teaching in banks.items()}
+    taught = {k: bank_columns(teaching.card()) for k, teaching in banks.items()}
     rows = []
     for run, student, closed in zip(runs, students, played, strict=True):
         identity = {
@@ -55,11 +58,26 @@ def rows_of_group(
                 "protocol": config.closed_loop.protocol,
                 "bank": banks[run.k].bank.hash,
                 "bank_mode": "fixed",
-                "trainer": trainers[run.k],
+                "expert_budget": config.expert_budget,
+                **taught[run.k],
                 "config_hash": content_hash(key),
             }
         )
     return rows
+
+
+def bank_columns(card: BankCard) -> dict[str, Any]:
+    """What a bank was trained with, and how good its experts are on average, at assist 0."""
+    rows = [row for row in card.competence if row["assist"] == 0]
+    return {
+        "trainer": card.trainer,
+        "expert_physics": card.physics,
+        "expert_envs": card.config["envs"],
+        "expert_env_steps": card.env_steps,
+        "expert_survival_s_assist0": float(np.mean([row["expert_seconds"][0] for row in rows])),
+        "expert_survival_ratio_assist0": float(np.mean([row["survival_ratio"] for row in rows])),
+        "expert_competent_share_assist0": float(np.mean([row["competent"] for row in rows])),
+    }
 
 
 @dataclass(frozen=True)

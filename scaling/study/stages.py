@@ -17,7 +17,7 @@ from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
 from scaling.distill.student import Student, load_student, policy, policy_params, save_student
 from scaling.distill.valset import ValSet, make_valset
 from scaling.errors import InputError
-from scaling.experts.bank import BankCard, load_bank, load_card
+from scaling.experts.bank import BankCard, competent, load_bank, load_card
 from scaling.experts.train import train_bank
 from scaling.motion.cluster import kmeans
 from scaling.motion.corpus import Corpus, build_corpus, nested_arms
@@ -36,10 +36,11 @@ from scaling.tracking.evaluate import make_player, random_starts, scores
 from scaling.tracking.intervals import wilson
 from scaling.tracking.physics import CPhysics, Physics, backend_name, make_physics
 from scaling.tracking.reference import ClipStore, make_store
+from scaling.view.experts import picture_bank
 
 CORPUS_VERSION = 1
 CLUSTER_VERSION = 1
-BANK_VERSION = 1
+BANK_VERSION = 2
 VALSET_VERSION = 1
 STUDENTS_VERSION = 1
 CLOSED_LOOP_VERSION = 1
@@ -127,25 +128,31 @@ def store_of(corpus: Corpus) -> ClipStore:
 
 def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact) -> Artifact:
     """One expert per cluster, trained in one program, with its competence beside open-loop playback."""
+    count = load_clusters(clusters).report["clusters"]
+    experts = config.experts_for(count)
     key = {
-        "experts": config.experts,
+        "experts": experts,
+        "waves": config.waves,
         "competence": config.competence,
         "seed": config.seed,
         "physics": backend_name(config.physics),
     }
 
     def build(work: Path) -> None:
-        held, found = Corpus.load(corpus.path), load_clusters(clusters)
-        train_bank(
+        held = Corpus.load(corpus.path)
+        clips = store_of(held)
+        bank, card = train_bank(
             jax.random.key(config.seed),
-            store_of(held),
-            found.experts(held),
-            config.experts,
+            clips,
+            load_clusters(clusters).experts(held),
+            experts,
             work,
             config.physics,
             config.competence,
-            f"experts K={found.report['clusters']}",
+            f"experts K={count}",
+            config.waves,
         )
+        picture_bank(work, bank, card, clips)
 
     return store.stage("bank", key, {"corpus": corpus, "clusters": clusters}, BANK_VERSION, build)
 
@@ -194,6 +201,21 @@ class Teaching:
     def card(self) -> BankCard:
         """How the bank was trained and how good it is."""
         return load_card(self.bank.path)
+
+    def taught(self, segments: Int[np.ndarray, "n"], teachers: str) -> Int[np.ndarray, "m"]:
+        """The segments with a teacher: all of them, or those whose expert is competent.
+
+        Raises InputError where none is left.
+        """
+        if teachers == "all":
+            return segments
+        kept = segments[competent(self.card())[load_clusters(self.clusters).labels[segments]]]
+        if len(kept) == 0:
+            raise InputError(
+                f"no expert of the {self.k} reaches the target of survival, so there is nobody to learn from; train "
+                "them longer, or set dagger.teachers=all"
+            )
+        return kept
 
 
 def teaching_stages(
@@ -261,9 +283,13 @@ def students_stage(
         held = Corpus.load(corpus.path)
         runs = runs_of(config, held, load_clusters(teachings[0].clusters))
         rounds = work / "rounds"
+        specs = [
+            replace(run.spec, segments=teachings[run.spec.teacher].taught(run.spec.segments, config.dagger.teachers))
+            for run in runs
+        ]
         students = train_group(
             student,
-            [run.spec for run in runs],
+            specs,
             [teaching.teacher() for teaching in teachings],
             held,
             shared_physics(config.physics),

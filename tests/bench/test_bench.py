@@ -47,7 +47,18 @@ def test_motion(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", [room for room in ROOMS if room not in ("robot", "motion")])
+def test_experts_and_the_bill(tmp_path):
+    rows = {name: row["value"] for name, row in bench("experts", tmp_path).items()}
+    many, roofline = rows["ppo_8_experts"], rows["ppo_roofline"]
+    assert rows["ppo_8_experts_share"] == pytest.approx(many / rows["ppo_1_experts"])
+    assert rows["ppo_share_of_roofline"] == pytest.approx(many / roofline)
+    assert roofline < rows["bare_physics"]
+    assert rows["roofline_physics_share"] == pytest.approx(roofline / rows["bare_physics"])
+    assert rows["published_bank"] * 3600 * many == pytest.approx(384 * 3e9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in ("robot", "motion", "experts")])
 def test_every_other_room(room, tmp_path):
     bench(room, tmp_path)
 

@@ -14,8 +14,8 @@ import pytest
 
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.errors import InputError
+from scaling.experts.competence import CompetenceConfig
 from scaling.experts.ppo import PPOConfig
-from scaling.experts.train import CompetenceConfig
 from scaling.motion.corpus import CorpusConfig
 from scaling.motion.read import write_npz
 from scaling.motion.segment import SegmentConfig

@@ -1,0 +1,146 @@
+"""What do experts cost, and do they learn to walk, on the accelerator at hand? Each part fits into a 9-minute call.
+
+    python benchmarks/gpu_experts.py speed --out OUT [--experts 1 8 64 384]
+    python benchmarks/gpu_experts.py train --out OUT --clip walk1_subject1.csv.gz [--minutes 8]
+
+`speed`: PPO control steps/s and compile seconds at each number of experts over the same environments in all, in MJX.
+`train`: one expert for each segment of a clip, all at once in MJX, until the time is up; then `success_sonic` over 10 s
+with Wilson intervals, from random starts at assist 0 in converged C MuJoCo, beside open-loop playback.
+JSON is written as it comes (OUT/speed.json, OUT/train.json), so a call that is cut off has lost nothing but its end.
+`--rehearse` takes tiny sizes and ends in minutes on a CPU; its figures mean nothing.
+"""
+
+import argparse
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.bench.env_step import make_clips, whole_task
+from scaling.bench.ppo import Sizes, Training
+from scaling.bench.row import machine, medians
+from scaling.experts.competence import CompetenceConfig, measure_competence
+from scaling.experts.mesh import Program, gather
+from scaling.experts.ppo import Metrics, PPOConfig, actor_bank
+from scaling.experts.train import pad_clusters
+from scaling.motion.clip import resample
+from scaling.motion.read import read_motion
+from scaling.motion.segment import SegmentConfig, cut
+from scaling.record.files import write_json
+from scaling.tracking.env import EnvConfig, Task, TrackingEnv
+from scaling.tracking.intervals import wilson
+from scaling.tracking.physics import MjxPhysics
+from scaling.tracking.reference import make_store
+
+SEGMENTS = SegmentConfig(min_seconds=10.1, target_seconds=15.0, max_seconds=20.4)
+"""Long enough for 10 s from any start that `random_starts` draws."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """`envs`: in all for `speed`, per expert for `train`; `reserve`: seconds kept for scoring."""
+
+    experts: tuple[int, ...] = (1, 8, 64, 384)
+    envs: int = 32256
+    repeats: int = 5
+    train_envs: int = 1024
+    chunk: int = 5
+    segments: int | None = None
+    starts: int = 64
+    seconds: float = 10.0
+    reserve: float = 90.0
+
+
+REHEARSAL = Scale((1, 8), 64, 1, train_envs=8, chunk=1, segments=2, starts=4, seconds=0.4, reserve=0.0)
+
+
+def measure_speed(scale: Scale, out: Path) -> None:
+    """Rows of `speed.json`, each written as soon as it is there."""
+    store, env = make_clips(), TrackingEnv(MjxPhysics(), EnvConfig())
+    sizes = Sizes(tuple(sorted({1, 8, *scale.experts})), scale.envs, scale.repeats)
+    rows: list[dict[str, Any]] = []
+    for experts in scale.experts:
+        config = sizes.of(experts)
+        training = Training(env, whole_task(store), config, experts)
+        began = time.perf_counter()
+        training.compile()
+        compiling = time.perf_counter() - began
+        seconds = medians({"train": training}, scale.repeats)["train"]
+        steps = experts * config.steps_per_iteration
+        row = {"experts": experts, "envs": experts * config.envs, "compile_s": compiling, "iteration_s": seconds}
+        rows.append(row | {"control_steps_per_s": steps / seconds})
+        print(rows[-1], flush=True)
+        write_json(out / "speed.json", {"machine": machine(), "physics": "mjx", "rows": rows})
+
+
+def train(scale: Scale, clip: Path, minutes: float, seed: int, out: Path) -> None:
+    """`train.json`: the curve while it learns, then each expert's row and all their starts together."""
+    began = time.perf_counter()
+    motion = resample(read_motion(clip))
+    pieces = cut(motion.qpos, motion.rate_hz, SEGMENTS)[: scale.segments]
+    starts, lengths = (np.array(part) for part in zip(*pieces, strict=True))
+    store = make_store(motion.qpos, starts, lengths)
+    clusters = [np.array([index]) for index in range(len(pieces))]
+    config = PPOConfig(envs=scale.train_envs, iterations=10**9, env=EnvConfig(episode_seconds=scale.seconds))
+    program = Program(TrackingEnv(MjxPhysics(), config.env), config, scale.chunk)
+    task = Task(store, *pad_clusters(clusters, lengths), jnp.zeros(()))
+    state = program.init(np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), len(pieces)))), task)
+    found: dict[str, Any] = {"machine": machine(), "physics": "mjx", "clip": motion.name, "config": asdict(config)}
+    found |= {"experts": len(pieces), "seed": seed, "curve": []}
+    done, running = 0, 0.0
+    while True:
+        before = time.perf_counter()
+        state, metrics = program.advance(state, task)
+        shown = {name: value.mean() for name, value in gather(metrics)._asdict().items()}
+        if done:  # the first call compiles
+            running += time.perf_counter() - before
+        done += scale.chunk
+        steps = done * config.steps_per_iteration * len(pieces)
+        speed = (steps - scale.chunk * config.steps_per_iteration * len(pieces)) / running if running else None
+        found["curve"].append(
+            {"seconds": time.perf_counter() - began, "env_steps": steps, "control_steps_per_s": speed, **shown}
+        )
+        print(done, {name: f"{shown[name]:.4g}" for name in Metrics._fields}, flush=True)
+        write_json(out / "train.json", found)
+        if time.perf_counter() - began > 60.0 * minutes - scale.reserve:
+            break
+    bank = jax.tree.map(np.asarray, actor_bank(state))
+    with jax.default_device(jax.devices("cpu")[0]):
+        held = make_store(motion.qpos, starts, lengths)
+        score = CompetenceConfig(starts=scale.starts, seconds=scale.seconds)
+        found["competence"] = measure_competence(bank, held, clusters, 0.0, score)
+    for who in ("expert", "open_loop"):
+        wins = sum(round(row[f"{who}_success_sonic"][0] * row["starts"]) for row in found["competence"])
+        count = sum(row["starts"] for row in found["competence"])
+        found[f"{who}_success_sonic"] = wilson(np.arange(count) < wins)._asdict()
+        print(who, found[f"{who}_success_sonic"], flush=True)
+    write_json(out / "train.json", found | {"seconds": time.perf_counter() - began})
+
+
+def main() -> None:
+    """One part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("speed", "train"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--experts", type=int, nargs="+", help="of `speed`: how many at once, one run each")
+    parser.add_argument("--clip", type=Path, help="of `train`: the motion file")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of `train`: all of it, scoring included")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes, to see that it runs")
+    given = parser.parse_args()
+    scale = REHEARSAL if given.rehearse else Scale()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.part == "speed":
+        measure_speed(replace(scale, experts=tuple(given.experts)) if given.experts else scale, given.out)
+    elif given.clip is None:
+        parser.error("train needs --clip")
+    else:
+        train(scale, given.clip, given.minutes if not given.rehearse else 0.0, given.seed, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Training a bank: waves, meshes, processes, kills, and what is refused before anything compiles."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling.errors import InputError
+from scaling.experts.bank import BankCard, competent
+from scaling.experts.ppo import PPOConfig
+from scaling.experts.roster import EMPTY, Roster, WaveConfig, exchange, open_roster
+from scaling.experts.train import check_clips, train_bank
+from scaling.tracking.reference import make_store
+from tests.experts import spread
+
+SCRIPT = Path(spread.__file__)
+
+
+def start(work, iterations, devices=1, slots=0, ranks=()):
+    """The training in processes of their own."""
+    root = str(SCRIPT.parents[2])
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(SCRIPT), str(work), str(iterations), str(slots)]
+    return [
+        subprocess.Popen([*command, *map(str, rank)], env=env, stderr=subprocess.PIPE, text=True)
+        for rank in (ranks or [()])
+    ]
+
+
+def finish(processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors[-2000:]
+
+
+def left(work):
+    """Every expert's actor as one list of arrays."""
+    arrays = []
+    for path in sorted((work / "left").glob("*.npz")):
+        with np.load(path) as held:
+            arrays += [held[name] for name in held.files]
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """One iteration of four experts on one device."""
+    work = tmp_path_factory.mktemp("alone")
+    spread.train(work, 1)
+    return left(work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
+def test_spread_over_simulated_devices_the_first_update_is_the_same(devices, alone, tmp_path):
+    finish(start(tmp_path, 1, devices))
+    together = left(tmp_path)
+    assert len(together) == len(alone) > 0
+    for mine, same in zip(together, alone, strict=True):
+        assert mine == pytest.approx(same, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_spread_over_two_processes_the_first_update_is_the_same(alone, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    finish(start(tmp_path, 1, ranks=[(rank, 2, port) for rank in range(2)]))
+    for mine, same in zip(left(tmp_path), alone, strict=True):
+        assert mine == pytest.approx(same, abs=1e-5)
+    assert (tmp_path / "card.json").is_file()
+
+
+@pytest.mark.slow
+def test_in_waves_each_expert_trains_as_it_does_in_company(alone, tmp_path):
+    _, card = spread.train(tmp_path, 1, WaveConfig(slots=2))
+    for mine, same in zip(left(tmp_path), alone, strict=True):
+        assert mine == pytest.approx(same, abs=1e-5)
+    assert [one["left_at"] for one in card.training] == [1, 1, 2, 2]
+    assert card.env_steps == 4 * 16
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_straight_through(tmp_path, monkeypatch):
+    """kill -9 in the middle; the log and the bank are those of a training that was never stopped."""
+    monkeypatch.setattr("scaling.experts.checkpoint._EVERY_S", 0.0)
+    waves = WaveConfig(slots=2)
+    spread.train(tmp_path / "straight", 40, waves)
+    [process] = start(tmp_path / "killed", 40, slots=2)
+    wanted = tmp_path / "killed" / "log" / "log.jsonl"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if wanted.is_file() and wanted.read_text().count("\n") >= 4:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "card.json").exists()
+    spread.train(tmp_path / "killed", 40, waves)
+    assert len(left(tmp_path / "straight")) == len(left(tmp_path / "killed")) > 0
+    for mine, same in zip(left(tmp_path / "killed"), left(tmp_path / "straight"), strict=True):
+        assert (mine == same).all()
+
+
+def test_a_roster_fills_the_places_of_those_who_leave_in_order():
+    roster = open_roster(5, WaveConfig(slots=2))
+    assert roster.slots.tolist() == [0, 1]
+    roster, fresh = exchange(roster, np.array([False, True]))
+    assert (roster.slots.tolist(), fresh.tolist()) == ([0, 2], [False, True])
+    roster, fresh = exchange(roster, np.array([True, True]))
+    assert (roster.slots.tolist(), fresh.tolist()) == ([3, 4], [True, True])
+    roster, fresh = exchange(roster, np.array([True, False]))
+    assert (roster.slots.tolist(), fresh.any()) == ([EMPTY, 4], False)
+    roster, _ = exchange(roster, np.array([True, True]))
+    assert not roster.busy.any()
+    assert roster.left.all()
+
+
+def test_slots_fill_up_the_mesh():
+    assert open_roster(5, WaveConfig(), devices=4).slots.tolist() == [0, 1, 2, 3, 4, EMPTY, EMPTY, EMPTY]
+    assert open_roster(5, WaveConfig(slots=3), devices=2).slots.tolist() == [0, 1, 2, 3]
+    assert Roster(np.array([2, EMPTY]), np.zeros(3, bool)).experts.tolist() == [2, 0]
+
+
+def test_the_curriculum_is_a_schedule_in_steps():
+    config = PPOConfig(envs=4, unroll=5, minibatches=2, assist=0.0, curriculum=((40, 0.5), (60, 0.2)))
+    assert [round(float(config.assist_at(i)), 6) for i in range(5)] == [0.5, 0.5, 0.2, 0.0, 0.0]
+    with pytest.raises(ValueError, match="rising"):
+        PPOConfig(curriculum=((40, 0.5), (40, 0.2)))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        PPOConfig(curriculum=((40, 1.5),))
+
+
+def rows(*ratios):
+    return [{"cluster": k, "assist": 0.0, "competent": ratio >= 1.3} for k, ratio in enumerate(ratios)]
+
+
+def test_competent_experts_are_those_that_reach_the_target():
+    assert competent(BankCard("ppo", "mujoco", 0.0, 3, 0, {}, rows(1.4, 1.0, 2.0))).tolist() == [True, False, True]
+
+
+def clip(frames=50, height=0.8):
+    qpos = np.zeros((frames, 36), np.float32)
+    qpos[:, 2], qpos[:, 3] = height, 1.0
+    return qpos
+
+
+@pytest.mark.parametrize(
+    ("qpos", "words"),
+    [
+        (np.where(np.arange(36) == 9, np.nan, clip()), "clip 0 holds values that are not finite"),
+        (clip(height=-0.2), r"clip 0 has its feet \d\.\d\d m under the floor"),
+    ],
+)
+def test_clips_that_cannot_be_trained_on_are_refused(qpos, words):
+    store = make_store(np.nan_to_num(qpos), np.array([0]), np.array([50]))._replace(qpos=jnp.asarray(qpos))
+    with pytest.raises(InputError, match=words):
+        check_clips(store, [np.array([0])])
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_before_anything_compiles(tmp_path, monkeypatch):
+    class Compiled(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Compiled
+
+    monkeypatch.setattr("scaling.experts.train.Program", stop)
+    store, clusters = spread.clips()
+    with pytest.raises(Compiled):
+        train_bank(jax.random.key(0), store, clusters, spread.CONFIG, tmp_path)
+    with pytest.raises(Compiled):
+        train_bank(jax.random.key(0), store, clusters, spread.CONFIG, tmp_path)
+    with pytest.raises(InputError, match="of another configuration"):
+        train_bank(jax.random.key(0), store, clusters, replace(spread.CONFIG, gamma=0.9), tmp_path)
