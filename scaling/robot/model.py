@@ -15,7 +15,7 @@ CONTROL_DT = 0.02  # s; the policy acts at 50 Hz
 
 @dataclass(frozen=True)
 class PhysicsOptions:
-    """How the physics is integrated; `MEASURED` cost and error decide the presets below.
+    """How the physics is integrated; the presets below follow from `experiments/physics_presets/RESULT.md`.
 
     `contacts`: "feet" (four spheres a sole on the floor) or "full" (capsules, self-collision as well).
     """

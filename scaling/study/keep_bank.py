@@ -35,7 +35,8 @@ def keep_bank(work: Path, folder: Path, names: Sequence[str], title: str, comman
         "",
         f"`{command}`",
         "",
-        f"{minutes:.1f} min in all on {os.cpu_count()} cores ({platform.machine()}), commit {git_commit() or 'unknown'}.",
+        f"{minutes:.1f} min in all on {os.cpu_count()} cores ({platform.machine()}), "
+        f"commit {git_commit() or 'unknown'}.",
         f"{card.clusters} experts by {card.trainer.upper()} in {card.physics}, {card.env_steps:,} environment steps "
         f"together. Scored in converged C MuJoCo over {first['starts']} random starts of at most {first['seconds']:g} "
         f"s by protocol {first['protocol']}, without noise; 95 % intervals (bootstrap over starts, Wilson on success).",
