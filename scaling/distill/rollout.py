@@ -6,6 +6,7 @@ scan over both would have it compiled again for each.
 """
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -104,7 +105,9 @@ def make_world(physics: Physics, config: EnvConfig) -> World:
 
 @lru_cache(maxsize=8)
 def _world(physics: Any, config: EnvConfig) -> World:
-    env = TrackingEnv(physics, config)
+    # The bank labels what it would see without noise; what the student sees is shaken by `make_act`.
+    clean = replace(config.randomisation, observation_noise=0.0)
+    env = TrackingEnv(physics, replace(config, randomisation=clean))
 
     def slot_keys(keys: Key[Array, "R"], task: Task) -> Key[Array, "R S"]:
         return jax.vmap(lambda key: jax.random.split(key, task.clips.shape[1]))(keys)

@@ -1,6 +1,7 @@
 """A bank from a corpus: waves of experts with checkpoints, then competence measured in converged C MuJoCo."""
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -94,6 +95,7 @@ def train_bank(
     )
     if jax.process_index() == 0:
         save_bank(work, bank, card)
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)  # up to gigabytes, and of no use any more
     return bank, card
 
 
@@ -143,6 +145,9 @@ def _train(
 ) -> list[dict[str, Any]]:
     """Trains until every expert has left; each one's actor is then in `work/left`. Returns what each training was."""
     experts = len(clusters)
+    reports = [work / "left" / f"{expert:05d}.json" for expert in range(experts)]
+    if all(path.exists() for path in reports):
+        return [json.loads(path.read_text()) for path in reports]
     chunk = min(_CHUNK, config.iterations, waves.boundary or _CHUNK)
     clips, weights = (np.asarray(x) for x in pad_clusters(clusters, np.asarray(store.length)))
     keys = np.asarray(jax.random.key_data(jax.random.split(key, experts)))
@@ -189,7 +194,7 @@ def _train(
                     restored = 0
                 if leaving.any() or agreed(checkpoints.due):
                     checkpoints.save(turn, state, roster)
-    return [json.loads((work / "left" / f"{expert:05d}.json").read_text()) for expert in range(experts)]
+    return [json.loads(path.read_text()) for path in reports]
 
 
 def _leaving(

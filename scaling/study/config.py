@@ -112,7 +112,7 @@ def quickstart(motions: str | None = None) -> StudyConfig:
         motions=MotionsConfig(path=motions),
         corpus=CorpusConfig(segments=SegmentConfig(min_seconds=4.0, target_seconds=8.0, max_seconds=16.0)),
         assist=assist,
-        experts=PPOConfig(envs=128, iterations=120, noise_std=0.15, assist=assist, env=env),
+        experts=PPOConfig(envs=128, iterations=120, assist=assist, env=env),
         val=ValConfig(assist=assist, env=env),
         dagger=DaggerConfig(rounds=3, updates=300, envs=4, own_steps=32, assist=assist, env=env),
     )

@@ -41,9 +41,9 @@ from scaling.view.experts import picture_bank
 CORPUS_VERSION = 1
 CLUSTER_VERSION = 1
 BANK_VERSION = 2
-VALSET_VERSION = 1
-STUDENTS_VERSION = 1
-CLOSED_LOOP_VERSION = 1
+VALSET_VERSION = 2
+STUDENTS_VERSION = 2
+CLOSED_LOOP_VERSION = 2
 
 
 def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.errors import InputError
+from scaling.experts.bank import BankCard
 from scaling.experts.competence import CompetenceConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import CorpusConfig
@@ -21,11 +22,13 @@ from scaling.motion.read import write_npz
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import generate
 from scaling.record.runs import read_log, read_row
+from scaling.record.store import Artifact
 from scaling.record.table import read_table, rows_of
 from scaling.study import experiments
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
+from scaling.study.stages import Teaching
 from scaling.tracking.env import EnvConfig
 
 ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)
@@ -89,6 +92,13 @@ def test_everything_a_newcomer_is_promised_is_there(finished):
         folder = finished[0] / "runs" / f"{row['run']}-{row['config_hash']}"
         assert read_row(folder)["val_loss"] == row["val_loss"]
         assert [line["step"] for line in read_log(folder / "log.jsonl")] == [2, 4]
+    assert all(row["expert_budget"] == "per_expert" and row["expert_envs"] == 8 for row in rows)
+    assert all(row["expert_env_steps"] == row["clusters"] * 8 * 4 * 2 for row in rows)
+    assert all(np.isfinite(row["expert_survival_ratio_assist0"]) for row in rows)
+    for bank in summary["banks"]:
+        assert (Path(bank) / "pictures" / "worst" / "strip.png").is_file()
+        [events] = sorted((Path(bank) / "log" / "tensorboard").iterdir())[-1:]
+        assert b"worst_clip" in events.read_bytes() and b"\x89PNG" in events.read_bytes()
     page = Path(summary["report"]).read_text()
     assert "http://" not in page.replace("http://www.w3.org", "") and "a command" in page
 
@@ -133,6 +143,33 @@ def test_no_recording_left_for_a_split_is_one_sentence(tmp_path):
 def test_a_missing_folder_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         run_study(tiny(motions=MotionsConfig(path=str(tmp_path / "nowhere"))), tmp_path / "out")
+
+
+def test_a_total_budget_of_experts_shares_out_the_environments():
+    config = tiny(expert_budget="total", clusters=(2, 1))
+    assert [config.experts_for(k).envs for k in (2, 1)] == [8, 16]
+    assert tiny().experts_for(1).envs == 8
+    with pytest.raises(ValueError, match="16 environments do not divide among 3 experts"):
+        tiny(expert_budget="total", clusters=(2, 3))
+
+
+def teaching_of(folder, *held):
+    """Two clusters of two segments each, whose experts reach the target or do not."""
+    (folder / "clusters.json").write_text(json.dumps({"labels": [0, 0, 1, 1], "report": {"clusters": 2}}))
+    competence = [{"cluster": k, "assist": 0.1, "competent": one} for k, one in enumerate(held)]
+    card = BankCard("ppo", "mujoco", 0.1, 2, 0, {}, competence)
+    (folder / "card.json").write_text(json.dumps(asdict(card)))
+    artifact = Artifact("any", folder, "hash", True, 0.0)
+    return Teaching(2, artifact, artifact, artifact)
+
+
+def test_students_may_do_without_experts_below_target(tmp_path):
+    segments = np.array([0, 2, 3])
+    teaching = teaching_of(tmp_path, False, True)
+    assert teaching.taught(segments, "all").tolist() == [0, 2, 3]
+    assert teaching.taught(segments, "competent").tolist() == [2, 3]
+    with pytest.raises(InputError, match="nobody to learn from"):
+        teaching_of(tmp_path, False, False).taught(segments, "competent")
 
 
 def test_one_assist_is_in_force_everywhere():
