@@ -120,12 +120,15 @@ class _Handler:
         self._reminders[-1].start()
 
 
+_WEAK = {"weakref", "_weakrefset"}
+
+
 def _deaf(frame: types.FrameType | None) -> bool:
     """Whether Python would print and drop an exception raised here: in a callback of the garbage collector (JAX has
-    one, so this is common) or a finaliser."""
+    one, so this is common) or of a weak reference (JAX's caches are full of them), or in a finaliser."""
     callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
-        if frame.f_code in callbacks or frame.f_code.co_name == "__del__":
+        if frame.f_code in callbacks or frame.f_code.co_name == "__del__" or frame.f_globals.get("__name__") in _WEAK:
             return True
         frame = frame.f_back
     return False

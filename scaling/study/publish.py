@@ -29,7 +29,7 @@ from scaling.view.report import write_report
 from scaling.view.rollout import Rollout
 
 POLICY_VERSION = 1
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 _CHECK, _POLICY, _VIEWS = "check.json", "policy", "views.json"
 _PICTURES = ("strip", "video", "player")
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,40 @@ def test_a_signal_in_a_callback_of_the_garbage_collector_is_not_lost(capsys, mod
         return Outcome({})
 
     assert run(arguments(verb, mode)) == code
+    assert killed
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+class Doomed:
+    """A key whose weak reference is cleaned up the moment it goes."""
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        return True
+
+
+def test_a_signal_in_a_callback_of_a_weak_reference_is_not_lost(capsys):
+    """What a weak dictionary does when a key dies runs where Python drops what is raised."""
+    killed = []
+
+    class Watched(dict):
+        def __delitem__(self, key):
+            super().__delitem__(key)
+            killed.append(os.kill(os.getpid(), signal.SIGTERM))
+            sum(range(1000))  # the handler runs before this returns
+
+    def verb(_):
+        table = weakref.WeakKeyDictionary()
+        table.data = Watched()
+        key = Doomed()
+        table[key] = 1
+        del key
+        time.sleep(5)
+        return Outcome({})
+
+    assert run(arguments(verb, "save")) == 75
     assert killed
     assert len(capsys.readouterr().err.splitlines()) == 1
 
