@@ -1,9 +1,9 @@
 """What makes PPO learn balance in few environment steps? One change at a time, on the clips of `real_experts.py`.
 
-    python experiments/expert_learning.py                    # every arm, about 6 minutes each on two idle cores
-    python experiments/expert_learning.py published curriculum    # these alone; finished arms are not done again
+    python experiments/expert_learning.py                    # every arm, about 4 minutes each on two idle cores
+    python experiments/expert_learning.py small-steps curriculum   # these alone; finished arms are not done again
 
-Four experts (walk, dance, squat-like, stand and gesture), 200 iterations of 256 environments x 16 steps each (0.8 M
+Four experts (walk, dance, squat-like, stand and gesture), 120 iterations of 256 environments x 16 steps each (0.5 M
 environment steps an expert), one seed. Survival of at most 10 s from 64 random starts at assist 0 in converged C
 MuJoCo. The table is in `expert_learning/RESULT.md`, the reading of it in `expert_learning/LOG.md`.
 """
@@ -25,7 +25,7 @@ from scaling.study.keep import grid
 
 OUT = Path("runs/expert_learning")
 FOLDER = Path(__file__).with_suffix("")
-BASE = replace(CONFIG, iterations=200)
+BASE = replace(CONFIG, iterations=120)
 ARMS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "small-steps": {"noise_std": 0.2, "kl_target": 0.01, "gamma": 0.97, "critic_warmup": 0},
@@ -37,12 +37,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "kl-.04": {"kl_target": 0.04, "clip": 0.3},
     "no-warm-start": {"warm_start": 0.0},
     "no-critic-warm-up": {"critic_warmup": 0},
-    "curriculum": {"curriculum": ((200_000, 0.3), (400_000, 0.1))},
+    "curriculum": {"curriculum": ((120_000, 0.3), (240_000, 0.1))},
     "adaptive-starts": {"env": replace(BASE.env, starts="adaptive")},
     "beyondmimic-reward": {"env": replace(BASE.env, reward="beyondmimic")},
     "wide-network": {"hidden": (512, 256, 128), "value_hidden": (512, 256, 128)},
     "no-start-noise": {"env": replace(BASE.env, start_noise=0.0)},
-    "128-environments": {"envs": 128, "iterations": 400},
+    "128-environments": {"envs": 128, "iterations": 240},
 }
 
 
