@@ -152,7 +152,7 @@ def test_beating_open_loop_means_what_it_says(expert, better):
 @pytest.mark.slow
 def test_ppo_alone_learns_to_outlive_open_loop_playback(store, tmp_path):
     """No warm start: from open-loop playback to 1.3x its survival within 165 k steps (seen: more than 2x)."""
-    config = PPOConfig(envs=128, iterations=80, noise_std=0.2, assist=0.1, warm_start=0.0, env=ENV)
+    config = PPOConfig(envs=128, iterations=80, assist=0.1, warm_start=0.0, env=ENV)
     _, card = train_bank(
         jax.random.key(0), store, [np.array([0])], config, tmp_path, competence=CompetenceConfig(starts=64)
     )
