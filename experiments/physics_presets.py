@@ -25,6 +25,7 @@ from scaling.bench.row import machine
 from scaling.motion.synthetic import generate
 from scaling.robot.model import CONVERGED, FULL, STANDARD, PhysicsOptions, build_model
 from scaling.tracking.fidelity import GROUPS, Setting, compare, converged, fine, play, speed
+from scaling.tracking.physics import widen_pool
 from scaling.tracking.probe import KINDS, HostState, Probe, make_probe
 
 OUT = Path(__file__).with_suffix("")
@@ -197,4 +198,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    widen_pool()
     main()

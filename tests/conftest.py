@@ -9,6 +9,7 @@ import pytest
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("NPROC", "8")  # see `tracking.physics.widen_pool`
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ def rows(quick: bool) -> Iterator[Row]:
     store = env_step.make_clips()
     yield from env_step.rows(store, *((256, 16, 5) if quick else (1024, 32, 11)))
     if not quick:
-        yield from env_step.backend_rows(store, batch=128, steps=8, repeats=5)
+        yield from env_step.backend_rows(batch=128, steps=8, repeats=5)
     yield from ppo.rows(store, sizes(quick))
 
 

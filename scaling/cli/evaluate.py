@@ -67,6 +67,10 @@ def _eval(arguments: argparse.Namespace) -> Outcome:
     if arguments.seed < 0:
         raise InputError(f"--seed is {arguments.seed}; give a number that is not below 0")
     from scaling.cli.actors import open_actor
+    from scaling.tracking.physics import widen_pool
+
+    if arguments.physics == "mjx":
+        widen_pool()
     from scaling.tracking.perturb import choose
 
     levels = choose(arguments.perturb) if arguments.perturb is not None else ()

@@ -26,9 +26,15 @@ mujoco.set_mju_user_warning(lambda _: None)
 # A callback that waits for its arguments while the asynchronous CPU client waits for the callback deadlocks.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-# A batched Cholesky factorisation waits, on a thread of XLA's pool, for parts that it hands to the same pool; MJX runs
-# two at once, which on two cores deadlocks. XLA reads the size of its pool from here (jaxlib 0.10).
-os.environ.setdefault("NPROC", str(max(8, os.cpu_count() or 1)))
+
+def widen_pool() -> None:
+    """Makes room in XLA's CPU thread pool for MJX; to be called before JAX computes anything, on a CPU alone.
+
+    A batched Cholesky factorisation waits, on a thread of the pool, for parts that it hands to the same pool; MJX runs
+    two at once, which on two cores deadlocks now and then (jaxlib 0.10, which reads the pool's size from here). It is
+    not the default because training around C MuJoCo is a fifth slower with more threads than cores.
+    """
+    os.environ.setdefault("NPROC", str(max(8, os.cpu_count() or 1)))
 
 
 class PhysicsState(NamedTuple):
