@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import InputError
-from scaling.record.files import jsonable, told, unjson, write_atomic
+from scaling.record.files import jsonable, told, write_atomic
 
 Column = np.ndarray | list[Any]
 
@@ -37,7 +37,9 @@ def write_table(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
     writer.writerow(columns)
     for row in plain:
         text.write(",".join(_csv_cell(row.get(name)) for name in columns) + "\n")
-    lines = "".join(json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + "\n" for row in plain)
+    lines = "".join(
+        "{" + ", ".join(f"{json.dumps(name)}: {_json_cell(row.get(name))}" for name in columns) + "}\n" for row in plain
+    )
     try:
         write_atomic(path, text.getvalue())
         write_atomic(path.with_suffix(".jsonl"), lines)
@@ -84,14 +86,23 @@ def _missing(value: Any) -> Any:
 
 
 def _cell(name: str, value: Any) -> Any:
-    plain = jsonable(value)
+    number = np.asarray(value).item() if hasattr(value, "__array__") and np.ndim(value) == 0 else value
+    if isinstance(number, float) and math.isinf(number):
+        return number
+    plain = jsonable(number)
     if isinstance(plain, dict | list):
         raise TypeError(f"column {name!r} holds {value!r}: a cell is one number, one text, a bool or missing")
     return plain
 
 
+def _json_cell(value: Any) -> str:
+    """Strict JSON; an infinity is a number too large for any float, which every reader overflows back to it."""
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"
+    return json.dumps(value, allow_nan=False)
+
+
 def _csv_cell(value: Any) -> str:
-    value = unjson(value)
     if value is None:
         return ""
     if isinstance(value, str):
@@ -147,7 +158,7 @@ def _from_jsonl(text: str, path: Path) -> dict[str, Column]:
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            rows.append({name: unjson(value) for name, value in json.loads(line).items()})
+            rows.append(dict(json.loads(line).items()))
         except (ValueError, AttributeError):
             raise InputError(f"line {number} of {path} is not a JSON record: mend or delete that line") from None
     names = dict.fromkeys(name for row in rows for name in row)

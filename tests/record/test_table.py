@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scaling.errors import InputError
@@ -45,14 +45,17 @@ def test_an_empty_cell_and_not_a_sentinel_is_on_disk(tmp_path: Path) -> None:
 cells = st.none() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8", exclude_characters="\r"))
 
 
+@example([{"key": 0, "cell": "Infinity"}, {"key": 1, "cell": "-Infinity"}, {"key": 2, "cell": "1e999"}])
+@example([{"key": 0, "cell": math.inf}, {"key": 1, "cell": -math.inf}])
 @given(st.lists(st.fixed_dictionaries({"key": st.integers(0, 9), "cell": cells}), min_size=1, max_size=5))
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("table") / "table.csv"
     write_table(rows, path)
     texts = any(isinstance(row["cell"], str) for row in rows)
     expected = [row["cell"] if row["cell"] is None or not texts else str(row["cell"]) for row in rows]
-    assert [row["cell"] for row in rows_of(read_table(path))] == expected
-    assert [row["key"] for row in rows_of(read_table(path))] == [row["key"] for row in rows]
+    for twin in (path, path.with_suffix(".jsonl")):
+        assert [row["cell"] for row in rows_of(read_table(twin))] == expected
+        assert [row["key"] for row in rows_of(read_table(twin))] == [row["key"] for row in rows]
 
 
 def test_counts_beyond_64_bits_are_floats(tmp_path: Path) -> None:
