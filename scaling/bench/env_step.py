@@ -5,25 +5,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 from mujoco import MjData, mjtState, rollout
 
 from scaling.bench.row import Row, medians
-from scaling.contract.action import decode_action
 from scaling.motion.synthetic import corpus_motions
 from scaling.robot.model import STANDARD, build_model
-from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
+from scaling.tracking.env import EnvState, Task, TrackingEnv
 from scaling.tracking.physics import Physics, PhysicsState, make_physics, widen_pool
-from scaling.tracking.reference import ClipStore, frame_at, make_store
+from scaling.tracking.reference import ClipStore, make_store
 
 SHARE = 0.85
 """Of the bare backend's throughput, the whole environment step must keep so much."""
 
 Work = Callable[[], object]
+Policy = Callable[[Array, Key[Array, ""]], Array]
 
 
 def make_clips() -> ClipStore:
@@ -41,9 +42,9 @@ def whole_task(store: ClipStore) -> Task:
 
 def rows(store: ClipStore, batch: int, steps: int, repeats: int) -> Iterator[Row]:
     """Control steps a second of the environment on C MuJoCo and of `mujoco.rollout`, called as often."""
-    task = whole_task(store)
-    state, env_run = stepping(make_physics("mujoco"), task, batch, steps)
-    with bare_rollout(state, store, steps) as bare:
+    env, task = TrackingEnv(make_physics("mujoco")), whole_task(store)
+    state, env_run = stepping(env, task, batch, steps)
+    with bare_rollout(visits(env, task, state, playback, steps)) as bare:
         took = medians({"env": env_run, "bare": bare}, repeats)
     yield Row("env_step_mujoco", batch * steps / took["env"], "control steps/s")
     yield Row("bare_mujoco_rollout", batch * steps / took["bare"], "control steps/s")
@@ -63,11 +64,10 @@ def backend_rows(batch: int, steps: int, repeats: int) -> Iterator[Row]:
 
 
 def _backend_rows(batch: int, steps: int, repeats: int) -> list[Row]:
-    store = make_clips()
-    task, physics = whole_task(store), make_physics("mjx")
-    state, env_run = stepping(physics, task, batch, steps)
-    _, other_run = stepping(make_physics("mujoco"), task, batch, steps)
-    bare = bare_scan(physics, state, store, steps)
+    env, task = TrackingEnv(make_physics("mjx")), whole_task(make_clips())
+    state, env_run = stepping(env, task, batch, steps)
+    _, other_run = stepping(TrackingEnv(make_physics("mujoco")), task, batch, steps)
+    bare = bare_scan(env.physics, visits(env, task, state, playback, steps))
     took = medians({"env": env_run, "bare": bare, "mujoco": other_run}, repeats)
     return [
         Row("env_step_mjx", batch * steps / took["env"], "control steps/s"),
@@ -78,9 +78,13 @@ def _backend_rows(batch: int, steps: int, repeats: int) -> list[Row]:
     ]
 
 
-def stepping(physics: Physics, task: Task, batch: int, steps: int) -> tuple[EnvState, Work]:
-    """A start, and `steps` whole environment steps from it under actions of zero."""
-    env = TrackingEnv(physics, EnvConfig())
+def playback(obs: Array, key: Key[Array, ""]) -> Array:
+    """Actions of zero: the reference's own joint targets."""
+    return jnp.zeros((*obs.shape[:-1], 29))
+
+
+def stepping(env: TrackingEnv, task: Task, batch: int, steps: int) -> tuple[EnvState, Work]:
+    """A start, and `steps` whole environment steps of playback from it."""
     state, _ = jax.jit(env.reset, static_argnums=2)(jax.random.key(0), task, batch)
 
     @jax.jit
@@ -94,31 +98,51 @@ def stepping(physics: Physics, task: Task, batch: int, steps: int) -> tuple[EnvS
     return state, lambda: jax.block_until_ready(run(state, task))
 
 
-def bare_physics(physics: Physics, state: EnvState, store: ClipStore, steps: int) -> AbstractContextManager[Work]:
-    """`steps` control steps of a backend alone from `state`, under the servo targets of playback."""
-    if physics.name == "mujoco":
-        return bare_rollout(state, store, steps)
-    return nullcontext(bare_scan(physics, state, store, steps))
+class Visits(NamedTuple):
+    """The physics in an environment's control steps, in order: the state before each and its servo targets."""
+
+    state: PhysicsState  # [T, E, ...]
+    ctrl: Float[Array, "T E 29"]
+
+
+def visits(env: TrackingEnv, task: Task, state: EnvState, policy: Policy, steps: int) -> Visits:
+    """What `steps` of the environment under a policy ask of the physics: bare physics is timed on the very same."""
+
+    @jax.jit
+    def run(state: EnvState, task: Task) -> Visits:
+        def body(carry: Any, key: Any) -> Any:
+            state, obs = carry
+            action = policy(obs, jax.random.fold_in(key, 0))
+            after, step = env.step(key, task, state, action)
+            return (after, step.obs), Visits(state.physics, env.targets(task.store, state, action))
+
+        start = (state, env.observe(state, task.store))
+        return jax.lax.scan(body, start, jax.random.split(jax.random.key(1), steps))[1]
+
+    return run(state, task)
+
+
+def bare_physics(physics: Physics, seen: Visits) -> AbstractContextManager[Work]:
+    """A backend alone over these control steps."""
+    return bare_rollout(seen) if physics.name == "mujoco" else nullcontext(bare_scan(physics, seen))
 
 
 @contextmanager
-def bare_rollout(state: EnvState, store: ClipStore, steps: int) -> Iterator[Work]:
+def bare_rollout(seen: Visits) -> Iterator[Work]:
     """`mujoco.rollout` once a control step for the whole batch, on all cores; its threads end with the block."""
-    model, threads, batch = build_model(STANDARD), os.cpu_count() or 1, len(state.clip)
+    model, threads, (steps, batch) = build_model(STANDARD), os.cpu_count() or 1, seen.ctrl.shape[:2]
     pool, data = rollout.Rollout(nthread=threads), [MjData(model) for _ in range(threads)]
-    start = np.zeros((batch, 1 + model.nq + model.nv))
-    start[:, 1:] = np.concatenate([state.physics.qpos, state.physics.qvel], axis=1)
-    controls = np.repeat(_controls(state, store, steps)[:, :, None].astype(float), STANDARD.substeps, axis=2)
-    out = np.empty((batch, STANDARD.substeps, start.shape[1]))
+    starts = np.zeros((steps, batch, 1 + model.nq + model.nv))
+    starts[..., 1:] = np.concatenate(seen.state, axis=-1)
+    controls = np.repeat(np.asarray(seen.ctrl, float)[:, :, None], STANDARD.substeps, axis=2)
+    out = np.empty((batch, STANDARD.substeps, starts.shape[-1]))
 
     def bare() -> None:
-        now = start
-        for control in controls:
+        for start, control in zip(starts, controls, strict=True):
             pool.rollout(
-                [model] * batch, data, now, np.ascontiguousarray(control), control_spec=int(mjtState.mjSTATE_CTRL),
+                [model] * batch, data, start, control, control_spec=int(mjtState.mjSTATE_CTRL),
                 nstep=STANDARD.substeps, state=out, skip_checks=True,
             )  # fmt: skip
-            now = out[:, -1].copy()
 
     try:
         yield bare
@@ -126,25 +150,13 @@ def bare_rollout(state: EnvState, store: ClipStore, steps: int) -> Iterator[Work
         pool.close()
 
 
-def bare_scan(physics: Physics, state: EnvState, store: ClipStore, steps: int) -> Work:
+def bare_scan(physics: Physics, seen: Visits) -> Work:
     """A backend's own steps in one scan."""
-    controls = jnp.asarray(_controls(state, store, steps), jnp.float32)
-    batch = controls.shape[1]
+    batch = seen.ctrl.shape[1]
     force, assist, variant = jnp.zeros((batch, 35)), jnp.zeros(batch), jnp.zeros(batch, jnp.int32)
 
     @jax.jit
-    def scanned(start: PhysicsState, controls: Any) -> Any:
-        return jax.lax.scan(lambda now, ctrl: (physics.step(now, ctrl, force, assist, variant), None), start, controls)
+    def scanned(seen: Visits) -> Any:
+        return jax.lax.scan(lambda _, x: (None, physics.step(x.state, x.ctrl, force, assist, variant)), None, seen)
 
-    return lambda: jax.block_until_ready(scanned(state.physics, controls))
-
-
-def _controls(state: EnvState, store: ClipStore, steps: int) -> np.ndarray:
-    """[T, E, 29]: the servo targets that actions of zero mean, frame by frame."""
-
-    @jax.jit
-    def targets(clip: Any, frame: Any, store: ClipStore) -> Any:
-        qpos, qvel = frame_at(store, clip, frame + jnp.arange(steps)[:, None])
-        return decode_action(jnp.zeros((*qpos.shape[:-1], 29)), qpos, qvel)
-
-    return np.asarray(targets(state.clip, state.frame, store))
+    return lambda: jax.block_until_ready(scanned(seen))

@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
+from jaxtyping import Array, Key
 
-from scaling.bench.env_step import Work, bare_physics, whole_task
+from scaling.bench.env_step import Visits, Work, bare_physics, visits, whole_task
 from scaling.bench.ppo_flops import flops_per_step, layers
 from scaling.bench.row import Row, medians
+from scaling.experts.loss import policy
 from scaling.experts.mesh import Program
-from scaling.experts.ppo import PPOConfig
+from scaling.experts.ppo import PPOConfig, make_networks
 from scaling.tracking.env import Task, TrackingEnv
 from scaling.tracking.physics import make_physics
 from scaling.tracking.reference import ClipStore
@@ -30,6 +32,7 @@ COMPILE_GROWTH = 1.3
 PUBLISHED_EXPERTS, PUBLISHED_STEPS = 384, 3e9
 """The published bank: 12,000 hours of one RTX 4090."""
 
+_SETTLING = 3  # iterations after which robots fall and start again as they do all through a training
 _ENDLESS = 10**9  # iterations: an expert that has spent its budget stands still
 
 
@@ -69,9 +72,8 @@ def rows(store: ClipStore, sizes: Sizes) -> Iterator[Row]:
     ways: dict[str, Any] = {str(count): Training(env, one, sizes.of(count), count) for count in sizes.experts}
     with ThreadPoolExecutor() as pool:
         list(pool.map(Training.compile, ways.values()))
-    state, _ = jax.jit(env.reset, static_argnums=2)(jax.random.key(0), one, sizes.envs)
     product, product_flops = _product(config, sizes.envs)
-    with bare_physics(physics, state, store, config.unroll) as bare:
+    with bare_physics(physics, ways["1"].visits(env, one)) as bare:
         took = medians({**ways, "bare": bare, "product": product}, sizes.repeats)
     for count in sizes.experts:
         yield Row(f"ppo_{count}_experts", steps / took[str(count)], "control steps/s")
@@ -145,6 +147,7 @@ class Training:
 
     def __init__(self, env: TrackingEnv, one: Task, config: PPOConfig, experts: int) -> None:
         program = Program(env, config, 1)
+        self._networks, self._unroll = make_networks(config), config.unroll
         self._task = _spread(one, experts)
         self._state = program.init(_keys(experts), self._task)
         self._lowered = jax.jit(program.advance, donate_argnums=0).lower(self._state, self._task)
@@ -157,6 +160,18 @@ class Training:
         """One iteration, waited for."""
         self._state, metrics = self._run(self._state, self._task)
         jax.block_until_ready((self._state, metrics))
+
+    def visits(self, env: TrackingEnv, one: Task) -> Visits:
+        """What the physics meets in an iteration of this (single) expert, some iterations into its training."""
+        for _ in range(_SETTLING):
+            self()
+        state = jax.tree.map(lambda x: x[0], self._state)
+
+        def act(obs: Array, key: Key[Array, ""]) -> Array:
+            mean, std = policy(self._networks, state.normaliser, state.params.policy, obs)
+            return mean + std * jax.random.normal(key, mean.shape)
+
+        return visits(env, one, state.env, act, self._unroll)
 
 
 def _spread(one: Task, experts: int) -> Task:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from brax.training import types
 from brax.training.acme import running_statistics, specs
 from brax.training.agents.ppo import losses, networks
 from jaxtyping import Array, Float, Int, Key, UInt32
@@ -14,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
 from scaling.experts.bank import Bank
+from scaling.experts.loss import LossParts, Rollout, Weights, log_probability, policy, ppo_loss
 from scaling.experts.warmstart import clone
 from scaling.robot.g1 import NUM_JOINTS
 from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
@@ -125,8 +125,9 @@ def actor_bank(state: TrainState) -> Bank:
 _MIN_STD = 0.05  # an entry that hardly varied yet must not be blown up when it starts to
 
 
-def _normalise(obs: Array, statistics: running_statistics.RunningStatisticsState) -> Array:
-    return Normaliser(statistics.mean, statistics.std)(obs)
+def _normalise(obs: Array, statistics: running_statistics.RunningStatisticsState | None) -> Array:
+    """Normalised observations; without statistics they are so already."""
+    return obs if statistics is None else Normaliser(statistics.mean, statistics.std)(obs)
 
 
 def _absorb(
@@ -169,10 +170,7 @@ class Trainer:
         normaliser = running_statistics.init_state(specs.Array((observation_dim(EXPERT_TERMS),), jnp.dtype("float32")))
         if self.config.warm_start > 0:
             clone_key, env_key = jax.random.split(env_key)
-            statistics = (
-                normaliser,
-                lambda state, seen: running_statistics.update(state, seen, std_min_value=_MIN_STD),
-            )
+            statistics = (normaliser, _absorb)
             policy, normaliser = clone(
                 clone_key,
                 self.env,
@@ -205,10 +203,9 @@ class Trainer:
         """
         key, collect_key, update_key = jax.random.split(jax.random.wrap_key_data(state.key), 3)
         task = task._replace(assist=self.config.assist_at(state.iteration))
-        env, obs, data, info = self._collect(collect_key, state, task)
-        # The update sees the statistics that the behaviour saw: a moved normaliser would read as KL.
-        params, optimiser, rate, losses_ = self._update(update_key, state, state.normaliser, data)
-        normaliser = running_statistics.update(state.normaliser, data.observation, std_min_value=_MIN_STD)
+        env, rollout, std, (failed, joint_error, body_error) = self._collect(collect_key, state, task)
+        params, optimiser, rate, parts = self._update(update_key, state, rollout, std)
+        normaliser = _absorb(state.normaliser, rollout.obs)
         healthy = jnp.all(
             jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((params, normaliser.mean))])
         )
@@ -222,7 +219,7 @@ class Trainer:
             normaliser=keep(normaliser, state.normaliser),
             learning_rate=jnp.where(healthy, rate, 0.5 * state.learning_rate),
             env=env,
-            obs=obs,
+            obs=rollout.last_obs,
             key=jax.random.key_data(key),
             iteration=state.iteration + 1,
             restored=state.restored + (1 - healthy.astype(jnp.int32)),
@@ -231,62 +228,58 @@ class Trainer:
         after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, state)
         metrics = Metrics(
             assist=task.assist,
-            reward=jnp.mean(data.reward),
-            failure_rate=jnp.mean(info[0]),
-            joint_error=jnp.mean(info[1]),
-            body_error=jnp.mean(info[2]),
-            kl=losses_[0],
+            reward=jnp.mean(rollout.reward),
+            failure_rate=jnp.mean(failed),
+            joint_error=jnp.mean(joint_error),
+            body_error=jnp.mean(body_error),
+            kl=parts.kl,
             learning_rate=after.learning_rate,
-            value_loss=losses_[1],
-            noise_std=losses_[2],
+            value_loss=parts.value,
+            noise_std=parts.std,
         )
         return after, metrics
 
-    def _collect(self, key: Key[Array, ""], state: TrainState, task: Task) -> tuple[EnvState, Array, Any, Any]:
-        policy = networks.make_inference_fn(self.networks)((state.normaliser, state.params.policy))
+    def _collect(
+        self, key: Key[Array, ""], state: TrainState, task: Task
+    ) -> tuple[EnvState, Rollout, Float[Array, "29"], tuple[Array, Array, Array]]:
+        """Episodes in flight after `unroll` steps, the steps, the behaviour's deviations, and what the log shows."""
 
         def act(carry: tuple[EnvState, Array], key: Key[Array, ""]) -> tuple[Any, Any]:
             env, obs = carry
             act_key, step_key = jax.random.split(key)
-            action, extras = policy(obs, act_key)
+            mean, std = policy(self.networks, state.normaliser, state.params.policy, obs)
+            action = mean + std * jax.random.normal(act_key, mean.shape)
             env, step = self.env.step(step_key, task, env, action)
-            transition = types.Transition(
-                observation=obs,
-                action=action,
-                reward=step.reward,
-                discount=1.0 - step.failed.astype(jnp.float32),
-                next_observation=step.obs,
-                extras={
-                    "policy_extras": extras,
-                    "state_extras": {"truncation": step.truncated.astype(jnp.float32)},
-                },
-            )
-            return (env, step.obs), (transition, (step.failed, step.joint_error, step.body_error))
+            seen = {
+                "obs": obs,
+                "action": action,
+                "mean": mean,
+                "log_prob": log_probability(action, mean, std),
+                "reward": step.reward,
+                "failed": step.failed,
+                "truncated": step.truncated,
+            }
+            return (env, step.obs), (seen, std, (step.failed, step.joint_error, step.body_error))
 
         keys = jax.random.split(key, self.config.unroll)
-        (env, obs), (data, info) = jax.lax.scan(act, (state.env, state.obs), keys)
-        return env, obs, data, info
+        (env, obs), (seen, std, info) = jax.lax.scan(act, (state.env, state.obs), keys)
+        steps = {name: jnp.swapaxes(values, 0, 1) for name, values in seen.items()}
+        return env, Rollout(**steps, last_obs=obs), std[0], info
 
-    def _update(self, key: Key[Array, ""], state: TrainState, normaliser: Any, data: Any) -> tuple[Any, Any, Any, Any]:
+    def _update(
+        self, key: Key[Array, ""], state: TrainState, rollout: Rollout, std: Float[Array, "29"]
+    ) -> tuple[Any, Any, Any, LossParts]:
         config = self.config
-        data = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), data)  # [E, T, ...]
-        loss_and_grad = jax.value_and_grad(losses.compute_ppo_loss, has_aux=True)
+        loss_and_grad = jax.value_and_grad(ppo_loss, has_aux=True)
+        weights = Weights(config.gamma, config.gae_lambda, config.clip, config.entropy)
+        # Once for all epochs, by the statistics that the behaviour saw: a moved normaliser would read as KL.
+        obs, last_obs = (_normalise(x, state.normaliser) for x in (rollout.obs, rollout.last_obs))
+        rollout = rollout._replace(obs=obs, last_obs=last_obs)
 
-        def minibatch(carry: Any, batch: Any) -> tuple[Any, Any]:
-            params, optimiser, rate, key = carry
-            key, loss_key = jax.random.split(key)
-            (_, aux), grads = loss_and_grad(
-                params,
-                normaliser,
-                batch,
-                loss_key,
-                ppo_network=self.networks,
-                entropy_cost=config.entropy,
-                discounting=config.gamma,
-                gae_lambda=config.gae_lambda,
-                clipping_epsilon=config.clip,
-                vf_coefficient=0.5,
-            )
+        def minibatch(carry: Any, rows: Array) -> tuple[Any, Any]:
+            params, optimiser, rate = carry
+            batch = jax.tree.map(lambda x: x[rows], rollout)
+            (_, parts), grads = loss_and_grad(params, batch, std, self.networks, weights)
             # Actor and critic are clipped and stepped apart: the KL rule holds back the actor alone.
             policy_step, policy_optimiser = self.optimiser.update(grads.policy, optimiser.policy)
             value_step, value_optimiser = self.optimiser.update(grads.value, optimiser.value)
@@ -296,19 +289,15 @@ class Trainer:
                 jax.tree.map(lambda p, u: p - held * u, params.policy, policy_step),
                 jax.tree.map(lambda p, u: p - config.value_learning_rate * u, params.value, value_step),
             )
-            kl = aux["kl_mean"]
-            rate = jnp.where(kl > 2.0 * config.kl_target, rate / 1.5, rate)
-            rate = jnp.where((kl < 0.5 * config.kl_target) & (held > 0), rate * 1.1, rate)
+            rate = jnp.where(parts.kl > 2.0 * config.kl_target, rate / 1.5, rate)
+            rate = jnp.where((parts.kl < 0.5 * config.kl_target) & (held > 0), rate * 1.1, rate)
             rate = jnp.clip(rate, 1e-5, 3e-3)
-            return (params, optimiser, rate, key), (kl, aux["v_loss"], aux["policy_dist_mean_std"])
+            return (params, optimiser, rate), parts
 
         def epoch(carry: Any, key: Key[Array, ""]) -> tuple[Any, Any]:
             order = jax.random.permutation(key, config.envs)
-            batches = jax.tree.map(lambda x: x[order].reshape(config.minibatches, -1, *x.shape[1:]), data)
-            return jax.lax.scan(minibatch, carry, batches)
+            return jax.lax.scan(minibatch, carry, order.reshape(config.minibatches, -1))
 
-        epoch_key, loss_key = jax.random.split(key)
-        carry = (state.params, state.optimiser, state.learning_rate, loss_key)
-        keys = jax.random.split(epoch_key, config.epochs)
-        (params, optimiser, rate, _), logs = jax.lax.scan(epoch, carry, keys)
-        return params, optimiser, rate, jax.tree.map(jnp.mean, logs)
+        carry = (state.params, state.optimiser, state.learning_rate)
+        (params, optimiser, rate), parts = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))
+        return params, optimiser, rate, jax.tree.map(jnp.mean, parts)

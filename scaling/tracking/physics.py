@@ -69,6 +69,14 @@ class Physics(Protocol):
         ...
 
 
+class _Room(NamedTuple):
+    """What `mujoco.rollout` reads and writes: full states, controls with forces, states after each substep."""
+
+    start: Float[np.ndarray, "E 72"]
+    control: Float[np.ndarray, "E S 64"]
+    out: Float[np.ndarray, "E S 72"]
+
+
 class CPhysics:
     """C MuJoCo through `mujoco.rollout` on all cores, behind one callback for the whole batch."""
 
@@ -91,6 +99,7 @@ class CPhysics:
         self._data = [mujoco.MjData(self._models[0]) for _ in range(threads)]
         self._spec = int(mujoco.mjtState.mjSTATE_CTRL.value | mujoco.mjtState.mjSTATE_QFRC_APPLIED.value)
         self._state_size = mujoco.mj_stateSize(self._models[0], mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
+        self._last = _Room(*(np.empty((0,) * dimensions) for dimensions in (2, 3, 3)))
 
     def step(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
         """See `Physics.step`."""
@@ -112,32 +121,46 @@ class CPhysics:
     ) -> tuple[np.ndarray, np.ndarray]:
         lead = np.shape(qpos)[:-1]
         size = int(np.prod(lead))
-        substeps = self.options.substeps
-        start = np.zeros((size, self._state_size))
-        start[:, 1:37] = np.asarray(qpos).reshape(size, 36)
-        start[:, 37:72] = np.asarray(qvel).reshape(size, 35)
-        control = np.empty((size, substeps, 64))
-        control[:, :, :29] = np.asarray(ctrl).reshape(size, 1, 29)
-        control[:, :, 29:] = np.asarray(force).reshape(size, 1, 35)
         strengths = np.asarray(assist).reshape(size).tolist()
         pools = {strength: self._models_at(strength) for strength in set(strengths)}
         choice = np.asarray(variant).reshape(size).tolist()
-        # A robot that is no longer finite stays so: nothing is computed for it.
-        awake = np.flatnonzero(np.isfinite(start).all(axis=1))
-        last = np.full((size, self._state_size), np.nan)
-        if len(awake):
-            models = [pools[strengths[row]][choice[row]] for row in awake]
-            out = np.empty((len(awake), substeps, self._state_size))
-            with self._lock:
-                self._pool.rollout(
-                    models, self._data, start[awake], control[awake], control_spec=self._spec, nstep=substeps,
-                    state=out, skip_checks=True,
-                )  # fmt: skip
-            last[awake] = out[:, -1]
-        return (
-            last[:, 1:37].reshape(*lead, 36).astype(np.float32),
-            last[:, 37:72].reshape(*lead, 35).astype(np.float32),
-        )
+        models = [pools[strength][index] for strength, index in zip(strengths, choice, strict=True)]
+        after = np.empty((size, 71), np.float32)
+        with self._lock:
+            room = self._room(size)
+            room.start[:, 1:37] = np.asarray(qpos).reshape(size, 36)
+            room.start[:, 37:] = np.asarray(qvel).reshape(size, 35)
+            room.control[:, :, :29] = np.asarray(ctrl).reshape(size, 1, 29)
+            room.control[:, :, 29:] = np.asarray(force).reshape(size, 1, 35)
+            awake = np.isfinite(room.start).all(axis=1)
+            if awake.all():
+                self._roll(models, room)
+                after[:] = room.out[:, -1, 1:]
+            else:  # a robot that is no longer finite stays so: nothing is computed for it
+                rows = np.flatnonzero(awake)
+                after[:] = np.nan
+                if len(rows):
+                    some = _Room(room.start[rows], room.control[rows], room.out[: len(rows)])
+                    self._roll([models[row] for row in rows], some)
+                    after[rows] = some.out[:, -1, 1:]
+        return after[:, :36].reshape(*lead, 36), after[:, 36:].reshape(*lead, 35)
+
+    def _roll(self, models: list[mujoco.MjModel], room: _Room) -> None:
+        self._pool.rollout(
+            models, self._data, room.start, room.control, control_spec=self._spec, nstep=self.options.substeps,
+            state=room.out, skip_checks=True,
+        )  # fmt: skip
+
+    def _room(self, size: int) -> _Room:
+        """Where the last batch was laid out, if it was as large: fresh megabytes at each step cost more to touch."""
+        if len(self._last.start) != size:
+            substeps = self.options.substeps
+            self._last = _Room(
+                np.zeros((size, self._state_size)),
+                np.empty((size, substeps, 64)),
+                np.empty((size, substeps, self._state_size)),
+            )
+        return self._last
 
 
 _VARIED_FIELDS = (

@@ -5,12 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
-from brax.training import types
-from brax.training.acme import running_statistics, specs
 from brax.training.agents.ppo import losses
 
 from scaling.bench.ppo_flops import flops_per_step, forward_flops, gradient_flops, layers, loss_flops_per_step
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
+from scaling.experts.loss import Rollout, Weights, ppo_loss
 from scaling.experts.ppo import PPOConfig, make_networks
 
 CONFIG = PPOConfig()
@@ -47,26 +46,18 @@ def test_a_step_is_one_forward_and_every_epoch_of_learning():
 def test_xla_counts_as_much_for_the_gradient_of_the_loss():
     networks, params = networks_of(CONFIG)
     width = observation_dim(EXPERT_TERMS)
-    statistics = jax.eval_shape(lambda: running_statistics.init_state(specs.Array((width,), jnp.dtype("float32"))))
     shape = lambda *last: jax.ShapeDtypeStruct((ROWS, CONFIG.unroll, *last), jnp.float32)  # noqa: E731
-    distribution = jax.eval_shape(networks.policy_network.apply, statistics, params.policy, shape(width))
-    data = types.Transition(
-        observation=shape(width),
-        action=shape(29),
-        reward=shape(),
-        discount=shape(),
-        next_observation=shape(width),
-        extras={
-            "policy_extras": {"log_prob": shape(), "raw_action": shape(29), "distribution_params": distribution},
-            "state_extras": {"truncation": shape()},
-        },
-    )
+    rollout = Rollout(
+        shape(width), shape(29), shape(29), *(shape() for _ in range(4)),
+        jax.ShapeDtypeStruct((ROWS, width), jnp.float32),
+    )  # fmt: skip
+    std = jax.ShapeDtypeStruct((29,), jnp.float32)
+    weights = Weights(CONFIG.gamma, CONFIG.gae_lambda, CONFIG.clip, CONFIG.entropy)
 
-    def gradient(params, statistics, data, key):
-        loss = lambda params: losses.compute_ppo_loss(params, statistics, data, key, ppo_network=networks)[0]  # noqa: E731
-        return jax.grad(loss)(params)
+    def gradient(params, rollout, std):
+        return jax.grad(lambda params: ppo_loss(params, rollout, std, networks, weights)[0])(params)
 
-    compiled = jax.jit(gradient).lower(params, statistics, data, jax.random.key(0)).compile()
+    compiled = jax.jit(gradient).lower(params, rollout, std).compile()
     counted = compiled.cost_analysis()["flops"]
     mine = loss_flops_per_step(CONFIG) * ROWS * CONFIG.unroll
     assert math.isfinite(counted)
