@@ -23,8 +23,9 @@ import numpy as np
 
 from scaling.bench.row import machine
 from scaling.motion.synthetic import generate
+from scaling.robot.g1 import GROUPS
 from scaling.robot.model import CONVERGED, FULL, STANDARD, PhysicsOptions, build_model
-from scaling.tracking.fidelity import GROUPS, Setting, compare, converged, fine, play, speed
+from scaling.tracking.fidelity import Setting, compare, converged, fine, play, speed
 from scaling.tracking.physics import widen_pool
 from scaling.tracking.probe import KINDS, HostState, Probe, make_probe
 

@@ -23,7 +23,7 @@ from scaling.motion.clip import resample
 from scaling.motion.read import read_motion
 from scaling.study.keep_bank import keep_bank
 from scaling.tracking.env import EnvConfig
-from scaling.tracking.reference import ClipStore, make_store
+from scaling.tracking.reference import ClipStore, pack
 from scaling.view.experts import picture_bank
 
 POOL = Path("../shared/motions/g1_29dof")
@@ -46,8 +46,7 @@ def clips_and_clusters() -> tuple[ClipStore, list[Int[np.ndarray, "m"]]]:
         clips += [
             resample(read_motion(POOL / f"{name}.csv.gz")).qpos[50 * first : 50 * last] for name, first, last in parts
         ]
-    length = np.array([len(clip) for clip in clips])
-    return make_store(np.concatenate(clips), np.cumsum(length) - length, length), clusters
+    return pack(clips), clusters
 
 
 if __name__ == "__main__":

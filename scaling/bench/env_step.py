@@ -18,7 +18,7 @@ from scaling.motion.synthetic import corpus_motions
 from scaling.robot.model import STANDARD, build_model
 from scaling.tracking.env import EnvState, Task, TrackingEnv
 from scaling.tracking.physics import Physics, PhysicsState, make_physics, widen_pool
-from scaling.tracking.reference import ClipStore, make_store
+from scaling.tracking.reference import ClipStore, pack
 
 SHARE = 0.85
 """Of the bare backend's throughput, the whole environment step must keep so much."""
@@ -30,8 +30,7 @@ Policy = Callable[[Array, Key[Array, ""]], Array]
 def make_clips() -> ClipStore:
     """A minute of generated motion in takes of 10 s."""
     motions = corpus_motions(60.0, 0, take_seconds=10.0)
-    length = np.array([motion.frames for motion in motions])
-    return make_store(np.concatenate([m.qpos for m in motions]), np.cumsum(length) - length, length)
+    return pack([motion.qpos for motion in motions])
 
 
 def whole_task(store: ClipStore) -> Task:

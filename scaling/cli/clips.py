@@ -1,4 +1,4 @@
-"""What an actor is to track: clips from motion files or from one split of a corpus, packed at 50 Hz."""
+"""What an actor is to track: clips from motion files or from one split of a corpus, at 50 Hz."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,9 @@ _DEEPEST = 0.25  # m; with a foot on the floor a robot would be off by more than
 
 @dataclass(frozen=True)
 class Clips:
-    """Whole clips at 50 Hz, packed, with their names and families, and what was refused."""
+    """Whole clips at 50 Hz, with their names and families, and what was refused."""
 
-    qpos: "np.ndarray"
-    start: "np.ndarray"
-    length: "np.ndarray"
+    qpos: "Sequence[np.ndarray]"
     names: Sequence[str]
     families: Sequence[str]
     refused: dict[str, str]
@@ -30,8 +28,6 @@ def load_clips(path: str, split: str, frames: int) -> Clips:
 
     Refused are unreadable files, clips of fewer than `frames` frames at 50 Hz, and feet far below the floor.
     """
-    import numpy as np
-
     from scaling.motion.clip import resample
     from scaling.motion.corpus import Corpus
     from scaling.motion.read import read_motions
@@ -55,17 +51,15 @@ def load_clips(path: str, split: str, frames: int) -> Clips:
     kept = [one for one in found if one[0] not in refused]
     if not kept:
         raise InputError(f"{path}: no clip can be played; {next(iter(refused.values()))}")
-    names, families, frames_of = zip(*kept, strict=True)
-    length = np.array([len(qpos) for qpos in frames_of], np.int32)
-    start = np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.int32)
-    return Clips(np.concatenate(frames_of).astype(np.float32), start, length, names, families, refused)
+    names, families, qpos_of = zip(*kept, strict=True)
+    return Clips(qpos_of, names, families, refused)
 
 
 def _unplayable(qpos: "np.ndarray", needed: int) -> str | None:
     """Why nobody can track this, in words; None if somebody may."""
     import numpy as np
 
-    from scaling.motion.quality import soles
+    from scaling.robot.kinematics import soles
 
     if len(qpos) < needed:
         return f"{len(qpos)} frames at 50 Hz, fewer than the student's context of {needed}; give a longer clip"

@@ -112,10 +112,10 @@ def _measure(
     from scaling.robot.model import CONVERGED
     from scaling.tracking.evaluate import OPEN_LOOP
     from scaling.tracking.perturb import NOMINAL, played
-    from scaling.tracking.reference import make_store
+    from scaling.tracking.reference import pack
 
     report["physics_options"] = asdict(CONVERGED)
-    store = make_store(clips.qpos, clips.start, clips.length)
+    store = pack(clips.qpos)
     starts = _starts(store, arguments.starts, seconds, arguments.seed)
     contestants = {"actor": (actor.policy, actor.params), "open_loop": (OPEN_LOOP, jnp.zeros(()))}
     everything, assists = (NOMINAL, *levels), tuple(dict.fromkeys((arguments.assist, 0.0)))

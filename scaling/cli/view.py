@@ -99,22 +99,22 @@ def _played(arguments: argparse.Namespace) -> "Rollout":
     from scaling.robot.model import CONVERGED
     from scaling.tracking.evaluate import make_player, scores, whole_clips
     from scaling.tracking.physics import CPhysics
-    from scaling.tracking.reference import make_store
+    from scaling.tracking.reference import pack
     from scaling.view.rollout import Rollout
 
     actor = open_actor(Path(arguments.thing), arguments.expert)
     clips = load_clips(arguments.motion, "test", actor.window)
     if len(clips.names) > 1:
         raise InputError(f"{arguments.motion} holds {len(clips.names)} clips and one can be viewed: name one file")
-    store = make_store(clips.qpos, clips.start, clips.length)
-    steps = int(clips.length[0]) - 1
+    store = pack(clips.qpos)
+    steps = len(clips.qpos[0]) - 1
     play = make_player(CPhysics(CONVERGED), actor.policy, "sonic")
     assist = jnp.asarray(arguments.assist, jnp.float32)
     trace = play(actor.params, store, whole_clips(store, np.zeros(1, int)), assist, steps)
     result, failed = scores(trace), np.flatnonzero(np.asarray(trace.failed[:, 0]))
     return Rollout(
-        qpos=np.concatenate([clips.qpos[:1], np.asarray(trace.qpos[:, 0])]),
-        reference=clips.qpos,
+        qpos=np.concatenate([clips.qpos[0][:1], np.asarray(trace.qpos[:, 0])]),
+        reference=clips.qpos[0],
         rate_hz=50.0,
         title=f"{clips.names[0]} by {actor.title}",
         assist=arguments.assist,

@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool
 from scaling.dynamics.data import Transitions, Window, gather, window_starts
 from scaling.dynamics.model import Dream, ModelConfig, predict, unroll
 from scaling.dynamics.soles import sole_motion
-from scaling.dynamics.state import GROUPS, integrate, velocity_change
+from scaling.dynamics.state import integrate, velocity_change
 from scaling.errors import InputError
+from scaling.robot.g1 import GROUPS
 from scaling.robot.model import CONTROL_DT
 from scaling.robot.rotations import angle_between, normalise, quat_conj, quat_mul, rotate, rotate_inverse, yaw_quat
 from scaling.tracking.physics import PhysicsState

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scaling.contract.observation import gravity_direction
-from scaling.robot.g1 import NUM_JOINTS, NV
+from scaling.robot.g1 import NUM_JOINTS
 from scaling.robot.model import CONTROL_DT
 from scaling.robot.rotations import (
     from_rotation_vector,
@@ -19,15 +19,6 @@ from scaling.tracking.physics import PhysicsState
 
 FEATURES = 1 + 3 + 6 + 3 * NUM_JOINTS
 """Height, gravity, root velocities (6), joint positions, joint velocities, servo errors."""
-
-GROUPS = {
-    "root linear": slice(0, 3),
-    "root angular": slice(3, 6),
-    "legs": slice(6, 18),
-    "waist": slice(18, 21),
-    "arms": slice(21, NV),
-}
-"""Where each group stands in a local velocity."""
 
 
 def features(state: PhysicsState, ctrl: Float[Array, "*b 29"]) -> Float[Array, "*b 97"]:

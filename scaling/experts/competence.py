@@ -16,9 +16,9 @@ from scaling.tracking.evaluate import Policy, Scores, Starts, Trace, make_player
 from scaling.tracking.intervals import bootstrap_mean, wilson
 from scaling.tracking.physics import CPhysics, Physics
 from scaling.tracking.reference import ClipStore
+from scaling.tracking.scores import SUCCESS
 
 _TOGETHER = 16  # experts in one call: one program whatever K is, and a trace that fits in memory
-_SUCCESS = {"sonic": "success_sonic", "humanoid-gpt": "success_hgpt"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class CompetenceConfig:
     def __post_init__(self) -> None:
         if self.starts < 1 or self.seconds <= 0:
             raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
-        if self.protocol not in _SUCCESS:
-            raise ValueError(f"protocol {self.protocol!r}: one of {sorted(_SUCCESS)}")
+        if self.protocol not in SUCCESS:
+            raise ValueError(f"protocol {self.protocol!r}: one of {sorted(SUCCESS)}")
 
 
 BANK_POLICY = Policy(
@@ -108,7 +108,7 @@ def compare(expert: Scores, open_loop: Scores, config: CompetenceConfig) -> dict
     for name, figures in (("expert", expert), ("open_loop", open_loop)):
         for quantity in ("seconds", "mpjpe_rad", "mpjpe_l_mm"):
             row[f"{name}_{quantity}"] = list(bootstrap_mean(getattr(figures, quantity)))
-        row[f"{name}_{_SUCCESS[config.protocol]}"] = list(wilson(figures.success))
+        row[f"{name}_{SUCCESS[config.protocol]}"] = list(wilson(figures.success))
     survival, error = row["expert_seconds"], row["expert_mpjpe_rad"]
     base, base_error = row["open_loop_seconds"], row["open_loop_mpjpe_rad"]
     row["survival_ratio"] = survival[0] / max(base[0], 1e-9)

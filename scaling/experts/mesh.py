@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -12,6 +11,7 @@ from jaxtyping import Bool, UInt32
 
 from scaling.experts.ppo import Metrics, PPOConfig, Trainer, TrainState
 from scaling.tracking.env import Task, TrackingEnv
+from scaling.tracking.episode import select
 
 AXIS = "experts"
 _EXPERTS, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
@@ -47,7 +47,7 @@ class Program:
 
         self._init = jax.jit(self._spread(first, (_EXPERTS, _TASK_SPECS)))
         self._advance = jax.jit(self._spread(many, (_EXPERTS, _TASK_SPECS)), donate_argnums=0)
-        self._merge = jax.jit(_merge, donate_argnums=1)
+        self._merge = jax.jit(lambda fresh, old, new: select(fresh, new, old), donate_argnums=1)
 
     def _spread(self, function: Callable, specs: Any) -> Callable:
         if self.mesh.size == 1:
@@ -80,10 +80,6 @@ class Program:
     def _put(self, value: Any, spec: PartitionSpec) -> jax.Array:
         held = np.asarray(value)
         return jax.make_array_from_callback(held.shape, NamedSharding(self.mesh, spec), lambda index: held[index])
-
-
-def _merge(fresh: jax.Array, old: TrainState, new: TrainState) -> TrainState:
-    return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
 
 
 def gather(tree: Any) -> Any:

@@ -22,11 +22,11 @@ from scaling.experts.competence import CompetenceConfig, measure_competence
 from scaling.experts.mesh import Program, agreed, expert_mesh, gather
 from scaling.experts.ppo import PPOConfig, actor_bank
 from scaling.experts.roster import WaveConfig, exchange, open_roster
-from scaling.motion.quality import soles
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash
 from scaling.record.progress import Progress, say
 from scaling.record.runs import RunLog
+from scaling.robot.kinematics import soles
 from scaling.tracking.env import Task, TrackingEnv
 from scaling.tracking.physics import make_physics
 from scaling.tracking.randomise import draw_models

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.errors import InputError
-from scaling.motion.quality import soles
 from scaling.robot.g1 import NQ
+from scaling.robot.kinematics import soles
 from scaling.robot.rotations import rotate
 
 CONVENTIONS = ("xyzw", "wxyz")

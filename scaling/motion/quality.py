@@ -4,21 +4,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from scaling.motion.clip import Motion, velocities
-from scaling.robot.g1 import FEET_INDEX, FOOT_SPHERE_RADIUS, FOOT_SPHERES, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
-from scaling.robot.kinematics import forward_kinematics
-from scaling.robot.rotations import rotate
+from scaling.robot.g1 import RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
+from scaling.robot.kinematics import soles
 
 CONTACT_HEIGHT_M = 0.02
 _LIMIT_SLACK_RAD = 1e-3
-
-
-def soles(qpos: Float[np.ndarray, "T 36"]) -> Float[np.ndarray, "T 2 4 3"]:
-    """World positions (m) of the lowest points of the sole spheres: feet left, right by four corners."""
-    pos, quat = forward_kinematics(qpos)
-    shape = (len(qpos), 2, len(FOOT_SPHERES))
-    feet = np.broadcast_to(quat[:, FEET_INDEX, None], (*shape, 4))
-    world = pos[:, FEET_INDEX, None] + rotate(feet, np.broadcast_to(np.array(FOOT_SPHERES), (*shape, 3)))
-    return world - np.array([0.0, 0.0, FOOT_SPHERE_RADIUS])
 
 
 def contacts(corners: Float[np.ndarray, "T 2 4 3"]) -> Bool[np.ndarray, "T 2"]:

@@ -7,6 +7,14 @@ from scaling.robot.figures import BODIES, JOINTS
 NUM_JOINTS = len(JOINTS)
 NQ = 7 + NUM_JOINTS
 NV = 6 + NUM_JOINTS
+GROUPS = {
+    "root linear": slice(0, 3),
+    "root angular": slice(3, 6),
+    "legs": slice(6, 18),
+    "waist": slice(18, 21),
+    "arms": slice(21, NV),
+}
+"""Where each group stands in `qvel`."""
 
 JOINT_NAMES = tuple(joint.name for joint in JOINTS)
 BODY_NAMES = tuple(body.name for body in BODIES)
@@ -58,8 +66,8 @@ FOOT_SPHERE_RADIUS = 0.005
 
 def standing_qpos(joints: np.ndarray = KNEES_BENT_JOINTS) -> np.ndarray:
     """`qpos` [36] upright at the origin with the soles on the floor (metres, wxyz, rad)."""
-    from scaling.robot.kinematics import sole_height
+    from scaling.robot.kinematics import soles
 
     qpos = np.concatenate([np.zeros(3), [1.0, 0.0, 0.0, 0.0], joints])
-    qpos[2] -= float(sole_height(qpos).min())
+    qpos[2] -= float(soles(qpos)[..., 2].min())
     return qpos

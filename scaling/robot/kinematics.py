@@ -95,8 +95,8 @@ def body_velocities(
     return xp.concatenate(linears, axis=-2)[..., _ORDER, :], xp.concatenate(angulars, axis=-2)[..., _ORDER, :]
 
 
-def sole_height(qpos: Float[Array, "*b 36"]) -> Float[Array, "*b 2 4"]:
-    """Height (m) above z = 0 of the lowest point of each sole sphere: feet left, right by four corners."""
+def soles(qpos: Float[Array, "*b 36"]) -> Float[Array, "*b 2 4 3"]:
+    """World positions (m) of the lowest points of the sole spheres: feet left, right by four corners."""
     xp = namespace(qpos)
     pos, quat = forward_kinematics(qpos)
     feet_pos = pos[..., FEET_INDEX, :][..., None, :]
@@ -104,4 +104,4 @@ def sole_height(qpos: Float[Array, "*b 36"]) -> Float[Array, "*b 2 4"]:
     corners = xp.asarray(np.array(FOOT_SPHERES), dtype=qpos.dtype)
     shape = (*feet_pos.shape[:-2], len(FOOT_SPHERES))
     world = feet_pos + rotate(xp.broadcast_to(feet_quat, (*shape, 4)), xp.broadcast_to(corners, (*shape, 3)))
-    return world[..., 2] - FOOT_SPHERE_RADIUS
+    return world - xp.asarray(np.array([0.0, 0.0, FOOT_SPHERE_RADIUS]), dtype=qpos.dtype)

@@ -1,7 +1,5 @@
 """The tracking environment: functional, batched, its clips an argument, its resets free of forward dynamics."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -11,7 +9,7 @@ from scaling.contract.observation import EXPERT_TERMS, Inputs, Privileged, Senso
 from scaling.errors import InputError
 from scaling.tracking import rewards, starts, terminations
 from scaling.tracking.assist import harness_force
-from scaling.tracking.episode import EnvConfig, EnvState, Step, Task
+from scaling.tracking.episode import EnvConfig, EnvState, Step, Task, select
 from scaling.tracking.errors import TrackingErrors, tracking_errors
 from scaling.tracking.physics import Physics, PhysicsState
 from scaling.tracking.reference import ClipStore, frame_at, reference_at
@@ -124,8 +122,7 @@ class TrackingEnv:
             failures = starts.count(failures, task.clips, task.weights, state.clip, state.frame, length, failed)
         fresh = self.start(key, task, done.shape[0], failures)._replace(failures=None)
         state = state._replace(failures=None)
-        after = jax.tree.map(lambda new, old: jnp.where(_like(done, new), new, old), fresh, state)
-        return after._replace(failures=failures)
+        return select(done, fresh, state)._replace(failures=failures)
 
     def step(
         self, key: Key[Array, ""], task: Task, state: EnvState, action: Float[Array, "E 29"]
@@ -244,7 +241,3 @@ class TrackingEnv:
         due = push_in <= 1
         kick = self.config.randomisation.kick(kick_key, push_in.shape[0]) * due[:, None]
         return PhysicsState(physics.qpos, physics.qvel.at[:, :2].add(kick)), jnp.where(due, following, push_in - 1)
-
-
-def _like(mask: Array, value: Any) -> Array:
-    return mask.reshape(mask.shape + (1,) * (value.ndim - mask.ndim))

@@ -1,8 +1,10 @@
 """What an episode is made of: its settings, what it tracks, its state and what a control step gives."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from scaling.tracking import rewards, starts, terminations
@@ -87,3 +89,15 @@ class Step(NamedTuple):
     def done(self) -> Bool[Array, "E"]:
         """The episode ended, by failure or by its clip or time running out."""
         return self.failed | self.truncated
+
+
+_Tree = TypeVar("_Tree")
+
+
+def select(mask: Bool[Array, "*b"], yes: _Tree, no: _Tree) -> _Tree:
+    """Row by row one of two trees of arrays whose leading axes are those of `mask`."""
+
+    def pick(one: Array, other: Array) -> Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (one.ndim - mask.ndim)), one, other)
+
+    return jax.tree.map(pick, yes, no)

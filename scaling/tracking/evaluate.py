@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.tracking import terminations
 from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
+from scaling.tracking.episode import select
 from scaling.tracking.physics import CPhysics, Physics, PhysicsState
 from scaling.tracking.randomise import Randomisation
 from scaling.tracking.reference import ClipStore, frame_at
@@ -113,7 +114,7 @@ def play(
         action, memory = policy.act(params, memory, env.observe(state, task.store, sense_key), first)
         if isinstance(env.physics, CPhysics):  # it computes nothing for a robot that is not finite
             nowhere = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), state.physics)
-            state = state._replace(physics=_where(going, state.physics, nowhere))
+            state = state._replace(physics=select(going, state.physics, nowhere))
         return env.control_step(move_key, task, state, action), memory
 
     def body(episodes: Episodes, step: Array) -> tuple[Episodes, Trace]:
@@ -122,7 +123,7 @@ def play(
         going = valid & ~failed
         after, memory = jax.lax.cond(awake, control, lambda *same: same[:2], before, memory, going, step)
         finite = jnp.all(jnp.isfinite(jnp.concatenate(after.physics, axis=-1)), axis=-1)
-        now = _where(going & finite, after, before)._replace(frame=before.frame + 1)
+        now = select(going & finite, after, before)._replace(frame=before.frame + 1)
         errors = judged = env.errors(task.store, now)
         if protocol == "humanoid-gpt" and env.physics.ground is not None:  # it removes the first frame's offset
             judged = env.errors(task.store, _lowered(now, lift))
@@ -144,15 +145,6 @@ def play(
         return Episodes(now, memory, failed, left, lift), trace
 
     return jax.lax.scan(body, episodes, step + jnp.arange(length))
-
-
-def _where(mask: Bool[Array, "E"], yes: Any, no: Any) -> Any:
-    """Episode by episode one of two trees."""
-
-    def pick(one: Array, other: Array) -> Array:
-        return jnp.where(mask.reshape(mask.shape + (1,) * (one.ndim - 1)), one, other)
-
-    return jax.tree.map(pick, yes, no)
 
 
 def _lowered(state: EnvState, lift: Float[Array, "E"]) -> EnvState:

@@ -11,18 +11,10 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from scaling.robot.g1 import GROUPS
 from scaling.robot.model import CONTROL_DT, STANDARD, PhysicsOptions, build_model
 from scaling.tracking.physics import MjxPhysics, PhysicsState
 from scaling.tracking.probe import KINDS, HostState, Probe, Stepper
-
-GROUPS = {
-    "root linear": slice(0, 3),
-    "root angular": slice(3, 6),
-    "legs": slice(6, 18),
-    "waist": slice(18, 21),
-    "arms": slice(21, 35),
-}
-"""Where each group stands in `qvel`."""
 
 CLOSE = 1e-3
 """Largest coordinate of `qpos` (m, rad) by which a setting may be off where it counts as the same physics."""

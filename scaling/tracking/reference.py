@@ -1,5 +1,6 @@
 """Clips on the device: packed `qpos` only, everything else derived from it frame by frame."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -40,6 +41,12 @@ def make_store(qpos: Float[np.ndarray, "N 36"], start: Int[np.ndarray, "S"], len
         where = f"clip {clip[0]}, frame {bad[0] - start[clip[0]]}" if len(clip) else f"frame {bad[0]} of the store"
         raise InputError(f"{where} holds a value that is not finite; leave the clip out or mend it")
     return ClipStore(jnp.asarray(qpos, jnp.float32), jnp.asarray(start), jnp.asarray(length))
+
+
+def pack(clips: Sequence[Float[np.ndarray, "T 36"]]) -> ClipStore:
+    """A store of these clips (50 Hz) in this order; raises as `make_store`."""
+    length = np.array([len(clip) for clip in clips])
+    return make_store(np.concatenate([*clips, np.zeros((0, 36))]), np.cumsum(length) - length, length)
 
 
 def _finite_velocity(now: Float[Array, "*b 36"], later: Float[Array, "*b 36"]) -> Float[Array, "*b 35"]:

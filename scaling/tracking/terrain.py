@@ -8,8 +8,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from scaling.robot.g1 import FEET_INDEX, FOOT_SPHERE_RADIUS, FOOT_SPHERES
-from scaling.robot.kinematics import forward_kinematics
+from scaling.robot.kinematics import soles
 from scaling.robot.model import Floor, Rug
 from scaling.robot.rotations import rotate
 
@@ -151,15 +150,9 @@ class Ground:
 
     def clearance(self, variant: Int[Array, "*b"], qpos: Float[Array, "*b 36"]) -> Float[Array, "*b"]:
         """Height (m) above the ground of the lowest sole sphere; negative where a foot is inside it."""
-        pos, quat = forward_kinematics(qpos)
-        corners = jnp.asarray(FOOT_SPHERES, qpos.dtype)
-        feet = quat[..., FEET_INDEX, None, :]
-        shape = (*feet.shape[:-2], len(FOOT_SPHERES))
-        soles = pos[..., FEET_INDEX, None, :] + rotate(
-            jnp.broadcast_to(feet, (*shape, 4)), jnp.broadcast_to(corners, (*shape, 3))
-        )
-        below = self(jnp.broadcast_to(variant[..., None, None], soles.shape[:-1]), soles[..., :2])
-        return jnp.min(soles[..., 2] - FOOT_SPHERE_RADIUS - below, axis=(-2, -1))
+        corners = soles(qpos)
+        below = self(jnp.broadcast_to(variant[..., None, None], corners.shape[:-1]), corners[..., :2])
+        return jnp.min(corners[..., 2] - below, axis=(-2, -1))
 
     def near_edge(self, xy: Float[Array, "*b 2"]) -> Array:
         """[*b]: less than half a metre is left of the height field (a plane has no edge)."""

@@ -124,7 +124,7 @@ def test_clips_are_one_split_of_a_corpus(call, clips, tmp_path):
     call("motions", "import", clips, "--out", tmp_path / "corpus")
     found = load_clips(str(tmp_path / "corpus"), "val", 32)
     assert len(found.names) == 1
-    assert found.length.tolist() == [200]
+    assert [len(qpos) for qpos in found.qpos] == [200]
     with pytest.raises(InputError, match="split 'nosuch'"):
         load_clips(str(tmp_path / "corpus"), "nosuch", 32)
 

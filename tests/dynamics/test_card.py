@@ -12,10 +12,10 @@ from scaling.dynamics import artifact
 from scaling.dynamics.card import Card, measure, text
 from scaling.dynamics.model import Dream, step
 from scaling.dynamics.physics import DreamPhysics
-from scaling.dynamics.state import GROUPS, velocity_change
+from scaling.dynamics.state import velocity_change
 from scaling.errors import InputError
 from scaling.record.files import jsonable
-from scaling.robot.g1 import KP, NV
+from scaling.robot.g1 import GROUPS, KP, NV
 from scaling.robot.model import STANDARD
 from scaling.tracking.env import EnvConfig, TrackingEnv
 from scaling.tracking.physics import PhysicsState

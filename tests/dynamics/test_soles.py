@@ -6,14 +6,14 @@ import numpy as np
 
 from scaling.dynamics.soles import SOLE_FEATURES, sole_features, sole_motion
 from scaling.dynamics.state import integrate
-from scaling.robot.kinematics import sole_height
+from scaling.robot.kinematics import soles
 from scaling.robot.rotations import rotate
 from scaling.tracking.physics import PhysicsState
 
 
 def test_heights_are_those_of_the_whole_robot(data):
     height, _ = jax.jit(sole_motion)(jax.tree.map(jnp.asarray, data.before))
-    np.testing.assert_allclose(height, sole_height(data.qpos), atol=2e-6)
+    np.testing.assert_allclose(height, soles(data.qpos)[..., 2], atol=2e-6)
 
 
 def test_velocity_is_the_rate_of_height(data):
@@ -23,7 +23,7 @@ def test_velocity_is_the_rate_of_height(data):
     quat = jnp.broadcast_to(state.qpos[:, None, None, 3:7], (*velocity.shape[:-1], 4))
     h = 1e-2
     ends = [integrate(state, jnp.zeros((200, 35)), dt=sign * h) for sign in (1.0, -1.0)]
-    rate = (sole_height(np.asarray(ends[0].qpos)) - sole_height(np.asarray(ends[1].qpos))) / (2 * h)
+    rate = (soles(np.asarray(ends[0].qpos)) - soles(np.asarray(ends[1].qpos)))[..., 2] / (2 * h)
     np.testing.assert_allclose(rotate(quat, velocity)[..., 2], rate, atol=0.03)
     assert float(jnp.abs(rate).max()) > 0.5
 

@@ -22,7 +22,7 @@ from scaling.experts.roster import WaveConfig
 from scaling.experts.train import train_bank
 from scaling.motion.synthetic import generate
 from scaling.tracking.env import EnvConfig
-from scaling.tracking.reference import make_store
+from scaling.tracking.reference import pack
 
 EXPERTS = 4
 CONFIG = PPOConfig(
@@ -35,9 +35,7 @@ SHORT = CompetenceConfig(starts=2, seconds=0.1)
 def clips():
     """A store of four clips and one cluster for each."""
     motions = [generate(family, 5.0, seed) for family in ("squat", "arm_wave") for seed in (1, 2)]
-    lengths = np.array([motion.frames for motion in motions])
-    store = make_store(np.concatenate([m.qpos for m in motions]), np.cumsum(lengths) - lengths, lengths)
-    return store, [np.array([k]) for k in range(EXPERTS)]
+    return pack([motion.qpos for motion in motions]), [np.array([k]) for k in range(EXPERTS)]
 
 
 def train(work: Path, iterations: int, waves: WaveConfig = WaveConfig()):

@@ -18,7 +18,7 @@ from scaling.motion.synthetic import generate
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.evaluate import Scores
 from scaling.tracking.physics import CPhysics
-from scaling.tracking.reference import make_store
+from scaling.tracking.reference import pack
 
 ENV = EnvConfig(episode_seconds=4.0, start_noise=0.5)
 TINY = PPOConfig(
@@ -38,8 +38,7 @@ TINY = PPOConfig(
 @pytest.fixture(scope="module")
 def store():
     clips = [generate("squat", 6.0, 1), generate("arm_wave", 6.0, 2)]
-    lengths = np.array([clip.frames for clip in clips])
-    return make_store(np.concatenate([clip.qpos for clip in clips]), np.cumsum(lengths) - lengths, lengths)
+    return pack([clip.qpos for clip in clips])
 
 
 @pytest.fixture(scope="module")

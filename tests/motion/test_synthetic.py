@@ -10,10 +10,10 @@ from scaling.errors import InputError
 from scaling.motion.balance import centre_of_mass, mass_points, pendulum, quat_from_rpy
 from scaling.motion.clip import Motion, velocities
 from scaling.motion.legs import leg_chain, solve_leg
-from scaling.motion.quality import quality, soles
+from scaling.motion.quality import quality
 from scaling.motion.synthetic import FAMILIES, corpus_motions, generate
 from scaling.robot.g1 import FEET_INDEX, RANGE_HIGH, RANGE_LOW, standing_qpos
-from scaling.robot.kinematics import forward_kinematics
+from scaling.robot.kinematics import forward_kinematics, soles
 from scaling.robot.model import FULL, build_model
 from scaling.robot.rotations import matrix, yaw
 

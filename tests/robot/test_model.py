@@ -6,7 +6,7 @@ import pytest
 
 from scaling.robot import g1
 from scaling.robot.figures import JOINTS
-from scaling.robot.kinematics import body_velocities, forward_kinematics, sole_height
+from scaling.robot.kinematics import body_velocities, forward_kinematics, soles
 from scaling.robot.model import CONVERGED, FULL, STANDARD, PhysicsOptions, build_model
 
 
@@ -72,7 +72,7 @@ def test_velocities_equal_mujoco(model):
 
 
 def test_standing_pose_touches_the_floor_with_both_feet():
-    heights = sole_height(g1.standing_qpos())
+    heights = soles(g1.standing_qpos())[..., 2]
     assert heights.min() == pytest.approx(0.0, abs=1e-9)
     assert heights.max() < 0.002
 

@@ -1,13 +1,12 @@
 """Two short generated clips and the physics that the tests of this room share."""
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from scaling.motion.synthetic import generate
 from scaling.tracking.env import Task
 from scaling.tracking.physics import CPhysics, PhysicsState
-from scaling.tracking.reference import make_store
+from scaling.tracking.reference import pack
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +16,7 @@ def clips():
 
 @pytest.fixture(scope="session")
 def store(clips):
-    lengths = np.array([clip.frames for clip in clips])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    return make_store(np.concatenate([clip.qpos for clip in clips]), starts, lengths)
+    return pack([clip.qpos for clip in clips])
 
 
 @pytest.fixture(scope="session")

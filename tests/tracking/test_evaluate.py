@@ -13,7 +13,7 @@ from scaling.tracking.errors import tracking_errors
 from scaling.tracking.evaluate import OPEN_LOOP, Policy, aggregate, make_player, random_starts, scores, whole_clips
 from scaling.tracking.physics import CPhysics, PhysicsState
 from scaling.tracking.randomise import Randomisation
-from scaling.tracking.reference import frame_at, make_store
+from scaling.tracking.reference import frame_at, pack
 from scaling.tracking.scores import ERRORS
 
 FRAMES = 60
@@ -31,8 +31,7 @@ def store():
     steady[:, ELBOW] += 0.01 * np.arange(FRAMES)
     turn = generate("turn", 4.0, 2).qpos.copy()
     turn[:, 7 + 28] = 0.5 + 2e-3 * np.arange(len(turn))
-    length = np.array([FRAMES, len(turn)])
-    return make_store(np.concatenate([steady, turn]), np.cumsum(length) - length, length)
+    return pack([steady, turn])
 
 
 class Fake:

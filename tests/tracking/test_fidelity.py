@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from scaling.motion.synthetic import generate
-from scaling.robot.g1 import standing_qpos
+from scaling.robot.g1 import GROUPS, standing_qpos
 from scaling.robot.model import CONVERGED, FULL, STANDARD, build_model
-from scaling.tracking.fidelity import GROUPS, Setting, compare, converged, fine, play, speed
+from scaling.tracking.fidelity import Setting, compare, converged, fine, play, speed
 from scaling.tracking.physics import CPhysics, PhysicsState
 from scaling.tracking.probe import HORIZON, KINDS, HostState, Probe, make_probe
 

@@ -11,7 +11,7 @@ from scaling.contract.action import decode_action
 from scaling.errors import InputError
 from scaling.motion.synthetic import generate
 from scaling.robot.g1 import standing_qpos
-from scaling.robot.kinematics import sole_height
+from scaling.robot.kinematics import soles
 from scaling.robot.model import PhysicsOptions
 from scaling.robot.rotations import from_rotation_vector, quat_mul
 from scaling.tracking import physics as backends
@@ -35,7 +35,7 @@ def states():
     stand = jnp.tile(jnp.asarray(standing_qpos(), jnp.float32), (EACH, 1))
     lean = jnp.zeros((EACH, 3)).at[:, 0].set(jnp.linspace(-0.6, 0.6, EACH)).at[:, 1].set(0.4)
     tipped = stand.at[:, 3:7].set(quat_mul(from_rotation_vector(lean), stand[:, 3:7]))
-    tipped = tipped.at[:, 2].add(-0.001 - jnp.min(sole_height(tipped), axis=(1, 2)))
+    tipped = tipped.at[:, 2].add(-0.001 - jnp.min(soles(tipped)[..., 2], axis=(1, 2)))
     spin = jnp.zeros((EACH, 35)).at[:, 3:6].set(3.0 * lean).at[:, 2].set(-0.3)
     still = jnp.zeros((EACH, 35))
     reference = jnp.concatenate([stand, qpos, stand])

@@ -5,7 +5,7 @@ import html.parser
 import numpy as np
 
 from scaling.robot.g1 import HOME_JOINTS, JOINT_NAMES, KNEES_BENT_JOINTS
-from scaling.robot.kinematics import sole_height
+from scaling.robot.kinematics import soles
 
 _DEEP = {"hip_pitch": -1.2, "knee": 1.9, "ankle_pitch": -0.75, "shoulder_pitch": -1.2}
 
@@ -22,7 +22,7 @@ def squat(frames: int, rate_hz: float, lag_s: float = 0.0) -> np.ndarray:
     qpos[:, 3] = 1.0
     qpos[:, 0] = 0.2 * time
     qpos[:, 7:] = (1 - depth) * HOME_JOINTS + depth * deep
-    qpos[:, 2] -= sole_height(qpos).min(axis=(1, 2))
+    qpos[:, 2] -= soles(qpos)[..., 2].min(axis=(1, 2))
     return qpos
 
 
