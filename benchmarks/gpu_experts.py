@@ -22,7 +22,7 @@ import numpy as np
 
 from scaling.bench.env_step import make_clips, whole_task
 from scaling.bench.ppo import Sizes, Training
-from scaling.bench.row import machine, medians
+from scaling.bench.row import machine
 from scaling.experts.competence import CompetenceConfig, measure_competence
 from scaling.experts.mesh import Program, gather
 from scaling.experts.ppo import Metrics, PPOConfig, actor_bank
@@ -31,6 +31,7 @@ from scaling.motion.clip import resample
 from scaling.motion.read import read_motion
 from scaling.motion.segment import SegmentConfig, cut
 from scaling.record.files import write_json
+from scaling.record.timing import medians
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.intervals import wilson
 from scaling.tracking.physics import MjxPhysics

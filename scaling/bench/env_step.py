@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from mujoco import MjData, mjtState, rollout
 
-from scaling.bench.row import Row, medians
+from scaling.bench.row import Row
 from scaling.motion.synthetic import corpus_motions
+from scaling.record.timing import medians
 from scaling.robot.model import STANDARD, build_model
 from scaling.tracking.env import EnvState, Task, TrackingEnv
 from scaling.tracking.physics import Physics, PhysicsState, make_physics, widen_pool

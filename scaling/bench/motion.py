@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.bench.row import Row, medians
+from scaling.bench.row import Row
 from scaling.motion.clip import CONTROL_RATE_HZ, Motion, resample, velocities
 from scaling.motion.embed import embed
 from scaling.motion.read import read_motion
 from scaling.motion.synthetic import generate
+from scaling.record.timing import medians
 
 _RATE_HZ = 30.0
 

@@ -16,10 +16,11 @@ from jaxtyping import Array, Key
 
 from scaling.bench.env_step import Visits, Work, bare_physics, visits, whole_task
 from scaling.bench.ppo_flops import flops_per_step, layers
-from scaling.bench.row import Row, medians
+from scaling.bench.row import Row
 from scaling.experts.loss import policy
 from scaling.experts.mesh import Program
 from scaling.experts.ppo import PPOConfig, make_networks
+from scaling.record.timing import medians
 from scaling.tracking.env import Task, TrackingEnv
 from scaling.tracking.physics import make_physics
 from scaling.tracking.reference import ClipStore

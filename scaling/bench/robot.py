@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from scaling.bench.row import Row, medians
+from scaling.bench.row import Row
+from scaling.record.timing import medians
 from scaling.robot.g1 import RANGE_HIGH, RANGE_LOW
 from scaling.robot.kinematics import forward_kinematics
 from scaling.robot.model import build_model

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.bench.row import Row, medians
+from scaling.bench.row import Row
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
 from scaling.distill.rollout import Frozen
 from scaling.distill.update import make_init, make_optimiser, make_update
+from scaling.record.timing import medians
 from scaling.students import decode, model
 from scaling.students.config import StudentConfig
 from scaling.students.count import training_flops_per_token

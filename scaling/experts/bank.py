@@ -61,10 +61,9 @@ def act(bank: Bank, obs: Float[Array, "K E obs"]) -> Float[Array, "K E 29"]:
 
 
 def competent(card: BankCard) -> Bool[np.ndarray, "K"]:
-    """Which experts reach the target of survival at the assist that the bank was trained for."""
-    rows = [row for row in card.competence if row["assist"] == card.assist]
-    reached = {row["cluster"]: row.get("competent", True) for row in rows}
-    return np.array([reached.get(k, True) for k in range(card.clusters)])
+    """Which experts reach the target of survival without the harness."""
+    reached = {row["cluster"]: row["competent"] for row in card.competence if row["assist"] == 0}
+    return np.array([reached[k] for k in range(card.clusters)])
 
 
 def save_bank(path: Path, bank: Bank, card: BankCard) -> None:

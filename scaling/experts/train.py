@@ -77,7 +77,6 @@ def train_bank(
     rows = measure_competence(bank, store, clusters, config.assist, competence, title)
     for row in rows:
         row["restored"] = training[row["cluster"]]["restored"]
-    for row in rows:
         if row["assist"] == 0 and not row["competent"]:
             say(
                 f"{title}: expert {row['cluster']} is below target, {row['survival_ratio']:.2f}x the survival of "
@@ -169,8 +168,9 @@ def _train(
             began, steps, restored = time.monotonic(), 0, 0
             while roster.busy.any():
                 state, metrics = program.advance(state, task)
-                shown = {name: value[:, -1] for name, value in gather(metrics)._asdict().items()}
-                failing = gather(metrics.failure_rate).mean(axis=1)
+                history = gather(metrics)
+                shown = {name: value[:, -1] for name, value in history._asdict().items()}
+                failing = history.failure_rate.mean(axis=1)
                 done, undone = gather(state.iteration), gather(state.restored)
                 turn += chunk
                 steps += chunk * config.steps_per_iteration * int(roster.busy.sum())

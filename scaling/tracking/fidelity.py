@@ -1,6 +1,5 @@
 """How far a physics setting departs from a fine C MuJoCo reference: one control step, and .2 s of them."""
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from scaling.record.timing import medians
 from scaling.robot.g1 import GROUPS
 from scaling.robot.model import CONTROL_DT, STANDARD, PhysicsOptions, build_model
 from scaling.tracking.physics import MjxPhysics, PhysicsState
@@ -128,20 +128,11 @@ def speed(setting: Setting, probe: Probe, threads: int = 1, repeats: int = 5) ->
     """Control steps a second over the probe as one batch: the median of `repeats` plays after one unheeded."""
     if setting.backend == "mjx":
         run, given = _mjx_player(setting), _on_device(probe)
-        seconds = _median_seconds(lambda: jax.block_until_ready(run(*given)), repeats)
+        taken = medians({"play": lambda: jax.block_until_ready(run(*given))}, repeats)
     else:
         with closing(Stepper(setting.model(), threads)) as stepper:
-            seconds = _median_seconds(lambda: _play_by(stepper, probe), repeats)
-    return probe.ctrl.shape[0] * probe.ctrl.shape[1] / seconds
-
-
-def _median_seconds(work: Callable[[], object], repeats: int) -> float:
-    taken = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return float(np.median(taken[1:]))
+            taken = medians({"play": lambda: _play_by(stepper, probe)}, repeats)
+    return probe.ctrl.shape[0] * probe.ctrl.shape[1] / taken["play"]
 
 
 def _mjx_player(setting: Setting) -> Callable[[PhysicsState, jax.Array], PhysicsState]:

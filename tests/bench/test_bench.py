@@ -7,8 +7,8 @@ import time
 import pytest
 
 from scaling.bench import ROOMS, Row, measure_room
-from scaling.bench.row import medians
 from scaling.cli import main
+from scaling.record.timing import medians
 
 KEYS = {"name", "value", "unit", "target", "higher_is_better", "ratio_to", "machine"}
 

@@ -156,7 +156,11 @@ def test_a_total_budget_of_experts_shares_out_the_environments():
 def teaching_of(folder, *held):
     """Two clusters of two segments each, whose experts reach the target or do not."""
     (folder / "clusters.json").write_text(json.dumps({"labels": [0, 0, 1, 1], "report": {"clusters": 2}}))
-    competence = [{"cluster": k, "assist": 0.1, "competent": one} for k, one in enumerate(held)]
+    competence = [
+        {"cluster": k, "assist": assist, "competent": one and not assist}
+        for assist in (0.1, 0.0)
+        for k, one in enumerate(held)
+    ]
     card = BankCard("ppo", "mujoco", 0.1, 2, 0, {}, competence)
     (folder / "card.json").write_text(json.dumps(asdict(card)))
     artifact = Artifact("any", folder, "hash", True, 0.0)
