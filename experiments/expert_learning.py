@@ -8,9 +8,8 @@ environment steps an expert), one seed. Survival of at most 10 s from 64 random 
 MuJoCo. The table is in `expert_learning/RESULT.md`, the reading of it in `expert_learning/LOG.md`.
 """
 
-import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +57,14 @@ def train(name: str) -> None:
     )  # fmt: skip
 
 
+def _said(change: dict[str, Any]) -> str:
+    """What differs, in words; of the environment the fields that do."""
+    plain = {name: value for name, value in change.items() if name != "env"}
+    if "env" in change:
+        plain |= {name: value for name, value in asdict(change["env"]).items() if value != asdict(BASE.env)[name]}
+    return ", ".join(f"{name} {value}" for name, value in plain.items())
+
+
 def table() -> str:
     """All finished arms: survival (s) of each expert with its interval, and the mean over experts."""
     rows = []
@@ -68,15 +75,15 @@ def table() -> str:
         means = [row["expert_seconds"][0] for row in card.competence]
         cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*row["expert_seconds"]) for row in card.competence]
         errors = [row["expert_mpjpe_rad"][0] for row in card.competence]
-        rows.append(
-            [name, json.dumps(ARMS[name], default=str), *cells, sum(means) / len(means), sum(errors) / len(errors)]
-        )
+        rows.append([name, _said(ARMS[name]), *cells, sum(means) / len(means), sum(errors) / len(errors)])
     open_loop = ["{:.2f} [{:.2f}, {:.2f}]".format(*row["open_loop_seconds"]) for row in card.competence]
     rows.append(["open loop", "", *open_loop, "", ""])
     return "\n".join(grid(("arm", "change", *EXPERTS, "mean, s", "joint error, rad"), rows))
 
 
 if __name__ == "__main__":
+    if unknown := set(sys.argv[1:]) - set(ARMS):
+        sys.exit(f"no arm is called {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
     for arm in sys.argv[1:] or ARMS:
         train(arm)
         FOLDER.mkdir(exist_ok=True)
