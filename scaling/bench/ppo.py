@@ -18,7 +18,7 @@ from scaling.bench.env_step import Visits, Work, bare_physics, visits, whole_tas
 from scaling.bench.ppo_flops import flops_per_step, layers
 from scaling.bench.row import Row
 from scaling.experts.loss import policy
-from scaling.experts.mesh import Program
+from scaling.experts.mesh import ExpertConfig, Program
 from scaling.experts.ppo import PPOConfig, make_networks
 from scaling.record.timing import medians
 from scaling.tracking.env import Task, TrackingEnv
@@ -73,9 +73,9 @@ def rows(store: ClipStore, sizes: Sizes) -> Iterator[Row]:
     ways: dict[str, Any] = {str(count): Training(env, one, sizes.of(count), count) for count in sizes.experts}
     with ThreadPoolExecutor() as pool:
         list(pool.map(Training.compile, ways.values()))
-    product, product_flops = _product(config, sizes.envs)
-    with bare_physics(physics, ways["1"].visits(env, one)) as bare:
-        took = medians({**ways, "bare": bare, "product": product}, sizes.repeats)
+    products, product_flops = _product(config, sizes.envs)
+    with bare_physics(physics, ppo_visits(ways["1"], sizes.of(1), env, one)) as bare:
+        took = medians({**ways, "bare": bare, "product": products}, sizes.repeats)
     for count in sizes.experts:
         yield Row(f"ppo_{count}_experts", steps / took[str(count)], "control steps/s")
     for count in sizes.experts[1:]:
@@ -144,11 +144,11 @@ def uncached() -> Iterator[None]:
 
 
 class Training:
-    """PPO of so many experts on the same clips: `compile` it, then each call is one iteration that goes on."""
+    """So many experts on the same clips: `compile` it, then each call is one iteration that goes on."""
 
-    def __init__(self, env: TrackingEnv, one: Task, config: PPOConfig, experts: int) -> None:
+    def __init__(self, env: TrackingEnv, one: Task, config: ExpertConfig, experts: int) -> None:
         program = Program(env, config, 1)
-        self._networks, self._unroll = make_networks(config), config.unroll
+        self.config = config
         self._task = _spread(one, experts)
         self._state = program.init(_keys(experts), self._task)
         self._lowered = jax.jit(program.advance, donate_argnums=0).lower(self._state, self._task)
@@ -162,17 +162,23 @@ class Training:
         self._state, metrics = self._run(self._state, self._task)
         jax.block_until_ready((self._state, metrics))
 
-    def visits(self, env: TrackingEnv, one: Task) -> Visits:
-        """What the physics meets in an iteration of this (single) expert, some iterations into its training."""
+    def settle(self) -> Any:
+        """The state some iterations into the training."""
         for _ in range(_SETTLING):
             self()
-        state = jax.tree.map(lambda x: x[0], self._state)
+        return self._state
 
-        def act(obs: Array, key: Key[Array, ""]) -> Array:
-            mean, std = policy(self._networks, state.normaliser, state.params.policy, obs)
-            return mean + std * jax.random.normal(key, mean.shape)
 
-        return visits(env, one, state.env, act, self._unroll)
+def ppo_visits(training: Training, config: PPOConfig, env: TrackingEnv, one: Task) -> Visits:
+    """What the physics meets in an iteration of this (single) expert."""
+    state = jax.tree.map(lambda x: x[0], training.settle())
+    networks = make_networks(config)
+
+    def act(obs: Array, key: Key[Array, ""]) -> Array:
+        mean, std = policy(networks, state.normaliser, state.params.policy, obs)
+        return mean + std * jax.random.normal(key, mean.shape)
+
+    return visits(env, one, state.env, act, config.unroll)
 
 
 def _spread(one: Task, experts: int) -> Task:
@@ -188,7 +194,11 @@ def _keys(experts: int) -> np.ndarray:
 def _product(config: PPOConfig, envs: int) -> tuple[Work, int]:
     """Products of the shape of the actor's first layer over a minibatch of all experts, and their FLOPs a call."""
     inputs, outputs = layers(config)[0][0]
-    batch = envs * config.unroll // config.minibatches
+    return product(envs * config.unroll // config.minibatches, inputs, outputs)
+
+
+def product(batch: int, inputs: int, outputs: int) -> tuple[Work, int]:
+    """Products of `[batch, inputs] x [inputs, outputs]` and back, and their FLOPs a call."""
     rng = np.random.default_rng(0)
     left = jnp.asarray(rng.normal(size=(batch, inputs)), jnp.float32)
     right = jnp.asarray(rng.normal(size=(inputs, outputs)), jnp.float32)

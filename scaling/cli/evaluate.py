@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from scaling.cli.actors import Actor
+    from scaling.dynamics.physics import DreamPhysics
     from scaling.tracking.evaluate import Scores, Starts
     from scaling.tracking.perturb import Level
+    from scaling.tracking.physics import Physics
     from scaling.tracking.reference import ClipStore
 
     Found = dict[str, Scores]  # of "actor" and "open_loop"
@@ -33,6 +35,9 @@ def add_verbs(verbs: Verbs) -> None:
     evaluate.add_argument("--protocol", required=True, choices=tuple(PROTOCOLS))
     evaluate.add_argument(
         "--physics", default="mujoco", choices=("mujoco", "mjx", "dream"), help="default: C MuJoCo, converged"
+    )
+    evaluate.add_argument(
+        "--simulator", metavar="DIR", help="the learned one of --physics dream (default: that of the bank that plays)"
     )
     evaluate.add_argument("--assist", type=float, default=0.0, help="harness, 0 to 1; 0 is measured beside any other")
     evaluate.add_argument("--split", default="test", help="of a corpus: train, val or test (default)")
@@ -57,7 +62,12 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _eval(arguments: argparse.Namespace) -> Outcome:
     if arguments.physics == "dream":
-        raise InputError("physics 'dream' (the learned simulator) is not built yet: use --physics mujoco or mjx")
+        if arguments.assist or arguments.perturb is not None:
+            raise InputError(
+                "a learned simulator knows neither harness nor perturbation: leave --assist and --perturb out"
+            )
+    elif arguments.simulator is not None:
+        raise InputError("--simulator is for --physics dream: leave it out or add that")
     if not 0.0 <= arguments.assist <= 1.0:
         raise InputError(f"assist is {arguments.assist}; give a harness strength from 0 to 1")
     if arguments.seconds is not None and not 0 < arguments.seconds < float("inf"):
@@ -66,7 +76,10 @@ def _eval(arguments: argparse.Namespace) -> Outcome:
         raise InputError(f"--starts is {arguments.starts}; give at least 1, or leave it out to play each clip once")
     if arguments.seed < 0:
         raise InputError(f"--seed is {arguments.seed}; give a number that is not below 0")
+    from dataclasses import asdict
+
     from scaling.cli.actors import open_actor
+    from scaling.robot.model import CONVERGED
     from scaling.tracking.physics import widen_pool
 
     if arguments.physics == "mjx":
@@ -81,17 +94,48 @@ def _eval(arguments: argparse.Namespace) -> Outcome:
         "actor": {"kind": actor.kind, "folder": str(actor.folder), "title": actor.title, "row": actor.row},
         "protocol": arguments.protocol,
         "physics": arguments.physics,
-        "physics_options": None,
+        "physics_options": asdict(CONVERGED),
         "starts": arguments.starts,
         "seed": arguments.seed,
         "max_seconds": seconds,
         "refused": clips.refused,
     }
-    measured = _measure(actor, clips, arguments, seconds, levels, report)
+    if arguments.physics == "dream":
+        physics = _simulator(actor, arguments.simulator)
+        report["simulator"] = str(physics.path)
+        [dreamed] = _measure(actor, clips, arguments, seconds, (), physics)
+        [true] = _measure(actor, clips, arguments, seconds, (), "mujoco")
+        report |= dreamed | {"mujoco": true}
+        return Outcome(report, [*_words(report, arguments.protocol), _departure(dreamed, true)])
+    measured = _measure(actor, clips, arguments, seconds, levels, arguments.physics)
     report |= measured[0]
     if len(measured) > 1:
         report["at_assist_0"] = measured[1]
     return Outcome(report, _words(report, arguments.protocol))
+
+
+def _simulator(actor: "Actor", given: str | None) -> "DreamPhysics":
+    """The learned simulator that was named, or the one that a bank was trained in."""
+    from scaling.dynamics.artifact import FOLDER
+    from scaling.dynamics.physics import DreamPhysics
+
+    if given is None and not (actor.folder / FOLDER).is_dir():
+        raise InputError(
+            f"{actor.folder} was not trained in a learned simulator: name that of a bank of dreamed experts with "
+            f"--simulator BANK/{FOLDER}"
+        )
+    return DreamPhysics.read(Path(given) if given is not None else actor.folder / FOLDER)
+
+
+def _departure(dreamed: dict[str, Any], true: dict[str, Any]) -> Grid:
+    """Clip by clip, what the learned simulator promises beside what MuJoCo gives; the widest apart first."""
+    rows = [
+        (mine["clip"], *(one[name] for name in ("survival_s", "mpjpe_rad") for one in (mine, other)))
+        for mine, other in zip(dreamed["clips"], true["clips"], strict=True)
+    ]
+    rows.sort(key=lambda row: -abs(row[1] - row[2]))
+    header = ("clip", "survival_s dreamed", "in MuJoCo", "mpjpe_rad dreamed", "in MuJoCo")
+    return Grid(header, rows, title="where it departs from C MuJoCo")
 
 
 def _measure(
@@ -100,11 +144,9 @@ def _measure(
     arguments: argparse.Namespace,
     seconds: float | None,
     levels: Sequence["Level"],
-    report: dict[str, Any],
+    physics: "str | Physics",
 ) -> list[dict[str, Any]]:
     """Figures of the actor and of open-loop playback, with the harness in force and then without."""
-    from dataclasses import asdict
-
     import jax.numpy as jnp
     import numpy as np
 
@@ -114,14 +156,13 @@ def _measure(
     from scaling.tracking.perturb import NOMINAL, played
     from scaling.tracking.reference import pack
 
-    report["physics_options"] = asdict(CONVERGED)
     store = pack(clips.qpos)
     starts = _starts(store, arguments.starts, seconds, arguments.seed)
     contestants = {"actor": (actor.policy, actor.params), "open_loop": (OPEN_LOOP, jnp.zeros(()))}
     everything, assists = (NOMINAL, *levels), tuple(dict.fromkeys((arguments.assist, 0.0)))
     found: dict[tuple[Level, float], Found] = {}
     horizon = int(starts.steps.max())
-    title = f"{len(starts.clip)} episodes in {arguments.physics}"
+    title = f"{len(starts.clip)} episodes in {physics if isinstance(physics, str) else physics.name}"
     with Progress(title, horizon * len(everything) * len(assists) * len(contestants)) as progress:
 
         def told(level: "Level", who: str, steps: int) -> None:
@@ -131,7 +172,7 @@ def _measure(
         progress.update(0, message="compiling")
         for level, assist, who, result in played(
             everything, contestants, store, starts, assists,
-            protocol=arguments.protocol, physics=arguments.physics, options=CONVERGED, seed=arguments.seed, told=told,
+            protocol=arguments.protocol, physics=physics, options=CONVERGED, seed=arguments.seed, told=told,
         ):  # fmt: skip
             found.setdefault((level, assist), {})[who] = result
     clip = np.asarray(starts.clip)

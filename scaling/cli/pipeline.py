@@ -22,6 +22,9 @@ def add_verbs(verbs: Verbs) -> None:
         verbs, "quickstart", _quickstart, "motion files in; table, law, report and policy out", on_signal="save"
     )
     quickstart.add_argument("--motions", metavar="PATH", help="real clips (default: motion that it generates itself)")
+    quickstart.add_argument(
+        "--experts", choices=("dream", "ppo"), default="dream", help="how experts are trained (default dream)"
+    )
     quickstart.add_argument("--out", default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
     run = add(verbs, "run", _run, "one experiment by name", on_signal="save")
     run.add_argument("experiment", metavar="EXPERIMENT")
@@ -38,7 +41,7 @@ def _quickstart(arguments: argparse.Namespace) -> Outcome:
         motion_paths(arguments.motions)  # a mistake in the path is told before anything heavy is imported
     from scaling.study.quickstart import run_quickstart
 
-    summary = run_quickstart(arguments.motions, Path(arguments.out))
+    summary = run_quickstart(arguments.motions, Path(arguments.out), arguments.experts)
     return Outcome(summary, _told(summary))
 
 

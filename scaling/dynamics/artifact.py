@@ -21,6 +21,9 @@ from scaling.record.hashing import content_hash
 from scaling.robot.g1 import EFFORT_LIMIT, KD, KP
 from scaling.robot.model import CONTROL_DT, PhysicsOptions
 
+FOLDER = "simulator"
+"""Where a bank keeps the simulator in which its experts were trained."""
+
 _SCHEMA = 1
 _ARRAYS = "dream.npz"
 _META = "dream.json"

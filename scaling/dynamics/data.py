@@ -44,6 +44,7 @@ class Transitions(NamedTuple):
 
     qpos: Float[Array, "N 36"]
     qvel: Float[Array, "N 35"]
+    last_action: Float[Array, "N 29"]
     ctrl: Float[Array, "N 29"]
     next_qpos: Float[Array, "N 36"]
     next_qvel: Float[Array, "N 35"]
@@ -69,6 +70,19 @@ class Window(NamedTuple):
     start: PhysicsState  # [B, ...]
     ctrl: Float[Array, "B W 29"]
     target: PhysicsState  # [B, W, ...]
+    weight: Float[Array, "B W"] | float = 1.0  # 0 where the window goes on beyond the end of its episode
+
+
+class Play(NamedTuple):
+    """Episodes being played with noise: the environment's state, the policy's memory, and of each episode the control
+    steps since its failure (0: none), whether it has just begun, and its noise (std of the action).
+    """
+
+    env: EnvState
+    memory: Any
+    since: Int[Array, "E"]
+    first: Bool[Array, "E"]
+    level: Float[Array, "E"]
 
 
 def collect(
@@ -88,16 +102,14 @@ def collect(
         raise InputError(f"assist {float(task.assist):g}: a model of the robot alone needs transitions at assist 0")
     if env.physics.variants != 1:
         raise InputError(f"{env.physics.variants} robot variants: a model of one robot needs transitions of one")
-    start_key, noise_key, key = jax.random.split(key, 3)
-    state = env.start(start_key, task, config.envs)
-    zeros = jnp.zeros((config.envs,), jnp.int32)
-    carry = (state, policy.init(config.envs), zeros, zeros == 0, _levels(noise_key, config))
+    start_key, key = jax.random.split(key)
+    carry = begin(start_key, env, policy, config, task)
     chunks = []
     with Progress(title, total=config.steps) as progress:
         progress.update(0)
         for done in range(0, config.steps, _CHUNK):
             length = min(_CHUNK, config.steps - done)
-            carry, rows = _chunk(env, policy, config, length, params, task, jax.random.fold_in(key, done), carry)
+            carry, rows = _advance(env, policy, config, length, params, task, jax.random.fold_in(key, done), carry)
             chunks.append(jax.tree.map(np.asarray, rows))
             progress.update(done + length, message=f"{config.envs * (done + length)} control steps")
     rows = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
@@ -105,12 +117,19 @@ def collect(
     return jax.tree.map(lambda x: np.swapaxes(x, 0, 1).reshape((-1, *x.shape[2:])), rows)
 
 
+def begin(key: Key[Array, ""], env: TrackingEnv, policy: Policy, config: CollectConfig, task: Task) -> Play:
+    """Fresh episodes, each with a noise of its own."""
+    start_key, noise_key = jax.random.split(key)
+    zeros = jnp.zeros((config.envs,), jnp.int32)
+    state = env.start(start_key, task, config.envs)
+    return Play(state, policy.init(config.envs), zeros, zeros == 0, _levels(noise_key, config))
+
+
 def _levels(key: Key[Array, ""], config: CollectConfig) -> Float[Array, "E"]:
     return 2.0 * config.noise * jax.random.uniform(key, (config.envs,))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _chunk(
+def advance(
     env: TrackingEnv,
     policy: Policy,
     config: CollectConfig,
@@ -118,10 +137,12 @@ def _chunk(
     params: Any,
     task: Task,
     key: Key[Array, ""],
-    carry: tuple[EnvState, Any, Array, Array, Array],
-) -> tuple[Any, Transitions]:
-    def body(carry: Any, key: Array) -> tuple[Any, Transitions]:
-        state, memory, since, first, level = carry
+    play: Play,
+) -> tuple[Play, Transitions]:
+    """`length` control steps of every episode, [T, E, ...]; those that end start again."""
+
+    def body(play: Play, key: Array) -> tuple[Play, Transitions]:
+        state, memory, since, first, level = play
         action_key, reset_key, noise_key = jax.random.split(key, 3)
         action, memory = policy.act(params, memory, env.observe(state, task.store), first)
         action = action + level[:, None] * jax.random.normal(action_key, action.shape)
@@ -133,12 +154,18 @@ def _chunk(
         over = (moved.frame >= task.store.length[state.clip] - 1) | (moved.age >= env.config.max_steps)
         ends = over | (since > config.linger) | ~_finite(physics)
         old = state.physics
-        row = Transitions(old.qpos, old.qvel, ctrl, physics.qpos, physics.qvel, ends, failed, state.clip, state.frame)
+        row = Transitions(
+            old.qpos, old.qvel, state.last_action, ctrl, physics.qpos, physics.qvel, ends, failed, state.clip,
+            state.frame,
+        )  # fmt: skip
         state = env.restart(reset_key, task, moved, ends, ends & failed)
         level = jnp.where(ends, _levels(noise_key, config), level)
-        return (state, memory, jnp.where(ends, 0, since), ends, level), row
+        return Play(state, memory, jnp.where(ends, 0, since), ends, level), row
 
-    return jax.lax.scan(body, carry, jax.random.split(key, length))
+    return jax.lax.scan(body, play, jax.random.split(key, length))
+
+
+_advance = partial(jax.jit, static_argnums=(0, 1, 2, 3))(advance)
 
 
 def _finite(state: PhysicsState) -> Bool[Array, "*b"]:

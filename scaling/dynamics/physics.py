@@ -10,7 +10,9 @@ from jaxtyping import Array
 from scaling.dynamics.artifact import load
 from scaling.dynamics.model import Dream, ModelConfig, step
 from scaling.errors import InputError
+from scaling.robot.model import STANDARD, PhysicsOptions
 from scaling.tracking.physics import PhysicsState
+from scaling.tracking.terrain import Ground
 
 
 class DreamPhysics:
@@ -22,17 +24,21 @@ class DreamPhysics:
 
     name = "dream"
     variants = 1
-    ground = None
+    ground: Ground | None = None
 
-    def __init__(self, config: ModelConfig, dream: Dream) -> None:
+    def __init__(
+        self, config: ModelConfig, dream: Dream, options: PhysicsOptions = STANDARD, path: Path | None = None
+    ) -> None:
         self.config = config
         self.dream = dream
+        self.options = options  # of the physics that it learned
+        self.path = path
 
     @classmethod
     def read(cls, path: Path) -> "DreamPhysics":
         """The simulator saved at `path`; see `artifact.load`."""
         saved = load(path)
-        return cls(saved.config, saved.dream)
+        return cls(saved.config, saved.dream, saved.physics, path)
 
     def step(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
         """See `Physics.step`; differentiable in `state` and `ctrl`."""

@@ -60,8 +60,10 @@ class Trained(NamedTuple):
     gradient_norm: Float[np.ndarray, "updates"]
 
 
-def terms(scales: Scales, predicted: PhysicsState, target: PhysicsState, huber: float) -> dict[str, Array]:
-    """The mean error of each part of the state, in standard deviations of one control step's change."""
+def terms(
+    scales: Scales, predicted: PhysicsState, target: PhysicsState, huber: float, weight: Array | float = 1.0
+) -> dict[str, Array]:
+    """The (weighted) mean error of each part of the state, in standard deviations of one control step's change."""
     quat = target.qpos[..., 3:7]
     change = predicted.qvel - target.qvel
     shift = rotate_inverse(quat, predicted.qpos[..., :3] - target.qpos[..., :3])
@@ -75,13 +77,14 @@ def terms(scales: Scales, predicted: PhysicsState, target: PhysicsState, huber: 
         "root_rotation": turn / moved[3:6],
         "joint_position": (predicted.qpos[..., 7:] - target.qpos[..., 7:]) / moved[6:],
     }
-    return {name: jnp.mean(optax.huber_loss(error, delta=huber)) for name, error in errors.items()}
+    share = jnp.broadcast_to(jnp.asarray(weight), quat.shape[:-1])[..., None] / jnp.maximum(jnp.mean(weight), 1e-6)
+    return {name: jnp.mean(share * optax.huber_loss(error, delta=huber)) for name, error in errors.items()}
 
 
 def losses(model: ModelConfig, config: TrainConfig, dream: Dream, window: Window) -> dict[str, Array]:
     """`terms` over a batch of windows, every step of the window counting alike."""
     predicted = unroll(model, dream, window.start, window.ctrl, config.cotangent_limit)
-    return terms(dream.scales, predicted, window.target, config.huber)
+    return terms(dream.scales, predicted, window.target, config.huber, window.weight)
 
 
 def train(

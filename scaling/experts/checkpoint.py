@@ -9,7 +9,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from scaling.errors import InputError
-from scaling.experts.ppo import TrainState
 from scaling.experts.roster import Roster
 from scaling.record.progress import say
 
@@ -37,12 +36,12 @@ class Checkpoints:
         """The last one is half a minute old: a bank of hundreds of experts is a gigabyte to write."""
         return time.monotonic() - self._saved >= _EVERY_S
 
-    def save(self, turn: int, state: TrainState, roster: Roster) -> None:
+    def save(self, turn: int, state: Any, roster: Roster) -> None:
         """Everything needed to go on after `turn` iterations."""
         self._manager.save(turn, args=ocp.args.StandardSave(_tree(state, roster)))
         self._saved = time.monotonic()
 
-    def restore(self, state: TrainState, roster: Roster) -> tuple[TrainState, Roster, int]:
+    def restore(self, state: Any, roster: Roster) -> tuple[Any, Roster, int]:
         """The newest state, roster and iterations done, or those given and 0.
 
         Raises InputError where the checkpoint is of another configuration.
@@ -62,5 +61,5 @@ class Checkpoints:
         return tree["state"], Roster(np.asarray(tree["slots"]), np.asarray(tree["left"])), turn
 
 
-def _tree(state: TrainState, roster: Roster) -> dict[str, Any]:
+def _tree(state: Any, roster: Roster) -> dict[str, Any]:
     return {"state": state, "slots": roster.slots, "left": roster.left}

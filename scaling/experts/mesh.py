@@ -1,15 +1,20 @@
-"""A bank's training as one program: PPO for one expert, vmapped over experts, the expert axis sharded over a mesh."""
+"""A bank's training as one program over all experts, the expert axis sharded over a mesh."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, UInt32
 
-from scaling.experts.ppo import Metrics, PPOConfig, Trainer, TrainState
+from scaling.dynamics import artifact
+from scaling.experts.bank import Bank
+from scaling.experts.dream import DreamConfig, Dreamer, DreamState, dreamed_bank
+from scaling.experts.ppo import PPOConfig, Trainer, TrainState, actor_bank
 from scaling.tracking.env import Task, TrackingEnv
 from scaling.tracking.episode import select
 
@@ -24,35 +29,114 @@ def expert_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return Mesh(np.array(devices if devices is not None else jax.devices()), (AXIS,))
 
 
-class Program:
-    """The two jitted functions of a bank's training over stacked experts, whose number the mesh's size divides.
+ExpertConfig = PPOConfig | DreamConfig
 
-    `init(keys, task)` and `advance(state, task)` (`count` iterations); in the task, clip lists and weights have the
-    expert axis, store and assist are shared. On one device this is a plain `vmap`; on more, each device runs it on
-    its own experts (`shard_map`).
+
+class BankTrainer(Protocol):
+    """A recipe over the experts that one device holds; `specs` says which parts of its state have the expert axis.
+
+    States know `iteration` and `restored` of each expert.
     """
 
-    def __init__(self, env: TrackingEnv, config: PPOConfig, count: int, mesh: Mesh | None = None) -> None:
-        trainer = Trainer(env, config)
+    specs: Any
+
+    def init(self, keys: UInt32[jax.Array, "K 2"], task: Task) -> Any:
+        """Fresh experts."""
+        ...
+
+    def iterate(self, state: Any, task: Task) -> tuple[Any, Any]:
+        """One iteration, and its metrics [K]."""
+        ...
+
+    def exchange(self, fresh: jax.Array, new: Any, old: Any) -> Any:
+        """`old` with the new experts where `fresh`."""
+        ...
+
+    def actors(self, state: Any) -> Bank:
+        """What is kept of the experts."""
+        ...
+
+    def leave(self, state: Any, work: Path) -> None:
+        """Writes what is kept besides the experts below `work`."""
+        ...
+
+
+class PPOBank:
+    """PPO's experts share nothing: each trains as if it were alone."""
+
+    specs = _EXPERTS
+
+    def __init__(self, env: TrackingEnv, config: PPOConfig) -> None:
+        self._one = Trainer(env, config)
+
+    def init(self, keys: UInt32[jax.Array, "K 2"], task: Task) -> TrainState:
+        """See `BankTrainer`."""
+        return jax.vmap(self._one.init, in_axes=(0, _TASK_AXES))(jax.random.wrap_key_data(keys), task)
+
+    def iterate(self, state: TrainState, task: Task) -> tuple[TrainState, Any]:
+        """See `BankTrainer`."""
+        return jax.vmap(self._one.iterate, in_axes=(0, _TASK_AXES))(state, task)
+
+    def exchange(self, fresh: jax.Array, new: TrainState, old: TrainState) -> TrainState:
+        """See `BankTrainer`."""
+        return select(fresh, new, old)
+
+    def actors(self, state: TrainState) -> Bank:
+        """See `BankTrainer`."""
+        return actor_bank(state)
+
+    def leave(self, state: TrainState, work: Path) -> None:
+        """See `BankTrainer`: nothing."""
+
+
+class DreamBank(Dreamer):
+    """Dreamed experts share the model of the robot."""
+
+    specs = DreamState(experts=_EXPERTS, shared=_WHOLE)  # type: ignore[arg-type]
+
+    def exchange(self, fresh: jax.Array, new: DreamState, old: DreamState) -> DreamState:
+        """See `BankTrainer`; the model stays."""
+        return DreamState(select(fresh, new.experts, old.experts), old.shared)
+
+    def actors(self, state: DreamState) -> Bank:
+        """See `BankTrainer`."""
+        return dreamed_bank(state)
+
+    def leave(self, state: DreamState, work: Path) -> None:
+        """See `BankTrainer`: the simulator."""
+        artifact.save(work / artifact.FOLDER, self.config.model, state.shared.dream, self.env.physics.options)
+
+
+def trainer_of(env: TrackingEnv, config: ExpertConfig, axis: str | None = None) -> BankTrainer:
+    """The recipe of a config."""
+    return PPOBank(env, config) if isinstance(config, PPOConfig) else DreamBank(env, config, axis)
+
+
+class Program:
+    """The jitted functions of a bank's training over stacked experts, whose number the mesh's size divides.
+
+    `init(keys, task)` and `advance(state, task)` (`count` iterations); in the task, clip lists and weights have the
+    expert axis, store and assist are shared. On more than one device each runs its own experts (`shard_map`).
+    """
+
+    def __init__(self, env: TrackingEnv, config: ExpertConfig, count: int, mesh: Mesh | None = None) -> None:
         self.mesh = mesh or expert_mesh(jax.local_devices()[:1])
+        trainer = trainer_of(env, config, AXIS if self.mesh.size > 1 else None)
+        self.actors, self.leave = trainer.actors, trainer.leave
 
-        def first(keys: UInt32[jax.Array, "K 2"], task: Task) -> TrainState:
-            return jax.vmap(trainer.init, in_axes=(0, _TASK_AXES))(jax.random.wrap_key_data(keys), task)
+        def many(state: Any, task: Task) -> tuple[Any, Any]:
+            state, metrics = jax.lax.scan(lambda state, _: trainer.iterate(state, task), state, None, length=count)
+            return state, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), metrics)
 
-        def many(state: TrainState, task: Task) -> tuple[TrainState, Metrics]:
-            def one(state: TrainState, task: Task) -> tuple[TrainState, Metrics]:
-                return jax.lax.scan(lambda state, _: trainer.iterate(state, task), state, None, length=count)
+        specs = trainer.specs
+        self._init = jax.jit(self._spread(trainer.init, (_EXPERTS, _TASK_SPECS), specs))
+        self._advance = jax.jit(self._spread(many, (specs, _TASK_SPECS), (specs, _EXPERTS)), donate_argnums=0)
+        self._exchange = jax.jit(lambda fresh, old, new: trainer.exchange(fresh, new, old), donate_argnums=1)
 
-            return jax.vmap(one, in_axes=(0, _TASK_AXES))(state, task)
-
-        self._init = jax.jit(self._spread(first, (_EXPERTS, _TASK_SPECS)))
-        self._advance = jax.jit(self._spread(many, (_EXPERTS, _TASK_SPECS)), donate_argnums=0)
-        self._merge = jax.jit(lambda fresh, old, new: select(fresh, new, old), donate_argnums=1)
-
-    def _spread(self, function: Callable, specs: Any) -> Callable:
+    def _spread(self, function: Callable, given: Any, found: Any) -> Callable:
         if self.mesh.size == 1:
             return function
-        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=_EXPERTS, check_vma=False)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=given, out_specs=found, check_vma=False)
 
     def place(self, task: Task) -> Task:
         """The task on the devices, its expert axis spread: do it once a roster, not once a call."""
@@ -65,17 +149,17 @@ class Program:
             )
         )
 
-    def init(self, keys: UInt32[np.ndarray, "K 2"], task: Task) -> TrainState:
+    def init(self, keys: UInt32[np.ndarray, "K 2"], task: Task) -> Any:
         """Fresh experts; `keys` are raw."""
         return self._init(keys if self.mesh.size == 1 else self._put(keys, _EXPERTS), task)
 
-    def advance(self, state: TrainState, task: Task) -> tuple[TrainState, Metrics]:
+    def advance(self, state: Any, task: Task) -> tuple[Any, Any]:
         """`count` iterations of every expert; metrics are `[K, count]`. The state passed in is gone."""
         return self._advance(state, task)
 
-    def merge(self, fresh: Bool[np.ndarray, "K"], new: TrainState, old: TrainState) -> TrainState:
-        """The new state where `fresh`, else the old one (which is gone)."""
-        return self._merge(fresh, old, new)
+    def exchange(self, fresh: Bool[np.ndarray, "K"], new: Any, old: Any) -> Any:
+        """The new experts where `fresh`, else the old ones (whose state is gone)."""
+        return self._exchange(fresh, old, new)
 
     def _put(self, value: Any, spec: PartitionSpec) -> jax.Array:
         held = np.asarray(value)

@@ -19,8 +19,8 @@ from scaling.errors import InputError
 from scaling.experts.bank import Bank, BankCard, save_bank
 from scaling.experts.checkpoint import Checkpoints
 from scaling.experts.competence import CompetenceConfig, measure_competence
-from scaling.experts.mesh import Program, agreed, expert_mesh, gather
-from scaling.experts.ppo import PPOConfig, actor_bank
+from scaling.experts.mesh import ExpertConfig, Program, agreed, expert_mesh, gather
+from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig, exchange, open_roster
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash
@@ -52,7 +52,7 @@ def train_bank(
     key: Key[Array, ""],
     store: ClipStore,
     clusters: Sequence[Int[np.ndarray, "m"]],
-    config: PPOConfig,
+    config: ExpertConfig,
     work: Path,
     backend: str = "auto",
     competence: CompetenceConfig = CompetenceConfig(),
@@ -83,7 +83,7 @@ def train_bank(
                 f"open-loop playback at assist 0 (asked {competence.target:g}x)"
             )
     card = BankCard(
-        trainer="ppo",
+        trainer="ppo" if isinstance(config, PPOConfig) else "dream",
         physics=physics.name,
         assist=config.assist,
         clusters=len(clusters),
@@ -136,7 +136,7 @@ def _train(
     env: TrackingEnv,
     store: ClipStore,
     clusters: Sequence[Int[np.ndarray, "m"]],
-    config: PPOConfig,
+    config: ExpertConfig,
     waves: WaveConfig,
     mesh: Mesh,
     work: Path,
@@ -186,11 +186,13 @@ def _train(
                     say(f"{title}: updates that were not finite were undone ({restored} so far, experts {who})")
                 leaving = _leaving(done, failing, turn, config, waves) & roster.busy
                 if leaving.any():
-                    _write_left(work, gather(actor_bank(state)), roster.slots, leaving, done, undone, turn, config)
+                    if jax.process_index() == 0:
+                        program.leave(state, work)
+                    _write_left(work, gather(program.actors(state)), roster.slots, leaving, done, undone, turn, config)
                     roster, fresh = exchange(roster, leaving)
                     if fresh.any():
                         task = task_of(roster.experts)
-                        state = program.merge(fresh, program.init(keys[roster.experts], task), state)
+                        state = program.exchange(fresh, program.init(keys[roster.experts], task), state)
                     restored = 0
                 if leaving.any() or agreed(checkpoints.due):
                     checkpoints.save(turn, state, roster)
@@ -198,7 +200,7 @@ def _train(
 
 
 def _leaving(
-    done: Int[np.ndarray, "S"], failing: Float[np.ndarray, "S"], turn: int, config: PPOConfig, waves: WaveConfig
+    done: Int[np.ndarray, "S"], failing: Float[np.ndarray, "S"], turn: int, config: ExpertConfig, waves: WaveConfig
 ) -> Bool[np.ndarray, "S"]:
     """Slots whose expert has spent its budget or, at a wave boundary, falls seldom enough."""
     spent = done >= config.iterations
@@ -214,7 +216,7 @@ def _words(
     return f"{seconds}, joint error {shown['joint_error'][busy].mean():.3f} rad, {speed / 1000:.1f} k steps/s"
 
 
-def _log(log: RunLog, turn: int, shown: dict, slots: Int[np.ndarray, "S"], speed: float, config: PPOConfig) -> None:
+def _log(log: RunLog, turn: int, shown: dict, slots: Int[np.ndarray, "S"], speed: float, config: ExpertConfig) -> None:
     busy = slots >= 0
     each = {
         f"expert_{slots[slot]}/{name}": float(shown[name][slot])
@@ -238,7 +240,7 @@ def _write_left(
     done: Int[np.ndarray, "S"],
     restored: Int[np.ndarray, "S"],
     turn: int,
-    config: PPOConfig,
+    config: ExpertConfig,
 ) -> None:
     """The actors of those who leave, one file each, the JSON last: with it the expert is finished."""
     if jax.process_index() != 0:

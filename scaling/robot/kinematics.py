@@ -1,5 +1,6 @@
 """Forward kinematics of the G1 in array code (NumPy or JAX), without MuJoCo."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from jaxtyping import Float
 
 from scaling.robot.figures import BODIES, JOINTS
 from scaling.robot.g1 import BODY_INDEX, FEET_INDEX, FOOT_SPHERE_RADIUS, FOOT_SPHERES
-from scaling.robot.rotations import cross, from_rotation_vector, namespace, normalise, quat_mul, rotate
+from scaling.robot.rotations import cross, from_rotation_vector, namespace, normalise, quat_conj, quat_mul, rotate
 
 Array = Any
 
@@ -34,7 +35,17 @@ def _levels() -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
     return bodies, above, np.argsort(np.concatenate(bodies))
 
 
+def _ancestry() -> np.ndarray:
+    """[30, 29]: 1 where the joint moves the body."""
+    moves = np.zeros((len(BODIES), len(JOINTS)))
+    for body in range(1, len(BODIES)):
+        moves[body] = moves[_PARENT[body]]
+        moves[body, body - 1] = 1.0
+    return moves
+
+
 _LEVELS, _ABOVE, _ORDER = _levels()
+_UNDER = _ancestry()
 if [joint.body for joint in JOINTS] != [body.name for body in BODIES[1:]]:
     raise ImportError("scaling.robot.figures: joints must be listed in the order of their bodies")
 
@@ -55,6 +66,10 @@ def _constant(xp: Any, values: np.ndarray, like: Array) -> Array:
 
 def forward_kinematics(qpos: Float[Array, "*b 36"]) -> tuple[Float[Array, "*b 30 3"], Float[Array, "*b 30 4"]]:
     """World position (m) and orientation (wxyz) of each body in `BODY_NAMES` order; MuJoCo's `xpos` and `xquat`."""
+    return _chain(qpos) if namespace(qpos) is np else _differentiable()(qpos)
+
+
+def _chain(qpos: Array) -> tuple[Array, Array]:
     xp = namespace(qpos)
     offset = _constant(xp, _POS[1:], qpos)
     turn = from_rotation_vector(qpos[..., 7:, None] * _constant(xp, _AXES, qpos))
@@ -72,6 +87,27 @@ def forward_kinematics(qpos: Float[Array, "*b 36"]) -> tuple[Float[Array, "*b 30
     return xp.concatenate(positions, axis=-2)[..., _ORDER, :], xp.concatenate(quats, axis=-2)[..., _ORDER, :]
 
 
+@cache
+def _differentiable() -> Any:
+    """`_chain` under JAX. How a pose changes is a velocity, so its derivative needs no walk back along the chain."""
+    import jax
+
+    poses = jax.custom_jvp(_chain)
+
+    @poses.defjvp
+    def tangent(given: Any, moved: Any) -> Any:
+        (qpos,), (rate,) = given, moved
+        positions, quats = poses(qpos)
+        root = qpos[..., 3:7]
+        turn = 2.0 * quat_mul(rate[..., 3:7], quat_conj(root))[..., 1:] / (root * root).sum(axis=-1, keepdims=True)
+        linear, angular = _velocities(rate[..., :3], turn, rate[..., 7:], positions, quats)
+        xp = namespace(qpos)
+        spin = xp.concatenate([xp.zeros_like(angular[..., :1]), angular], axis=-1)
+        return (positions, quats), (linear, 0.5 * quat_mul(spin, quats))
+
+    return poses
+
+
 def body_velocities(
     qvel: Float[Array, "*b 35"], positions: Float[Array, "*b 30 3"], quats: Float[Array, "*b 30 4"]
 ) -> tuple[Float[Array, "*b 30 3"], Float[Array, "*b 30 3"]]:
@@ -79,20 +115,19 @@ def body_velocities(
 
     `qvel` as MuJoCo's: world linear, body-frame angular; `positions` and `quats` from `forward_kinematics`.
     """
-    xp = namespace(qvel)
-    arm = positions[..., 1:, :] - positions[..., _PARENT[1:], :]
-    spin = rotate(quats[..., 1:, :], _constant(xp, _AXES, qvel)) * qvel[..., 6:, None]
-    arm, spin = _settle(xp, arm, spin)
-    linear, angular = qvel[..., None, :3], rotate(quats[..., :1, :], qvel[..., None, 3:6])
-    linears, angulars = [linear], [angular]
-    for bodies, above in zip(_LEVELS[1:], _ABOVE, strict=True):
-        parent = angular[..., above, :]
-        linear = linear[..., above, :] + cross(parent, arm[..., bodies - 1, :])
-        angular = parent + spin[..., bodies - 1, :]
-        linear, angular = _settle(xp, linear, angular)
-        linears.append(linear)
-        angulars.append(angular)
-    return xp.concatenate(linears, axis=-2)[..., _ORDER, :], xp.concatenate(angulars, axis=-2)[..., _ORDER, :]
+    return _velocities(qvel[..., :3], rotate(quats[..., 0, :], qvel[..., 3:6]), qvel[..., 6:], positions, quats)
+
+
+def _velocities(linear: Array, angular: Array, rates: Array, positions: Array, quats: Array) -> tuple[Array, Array]:
+    """Of all bodies, from the pelvis's (world axes) and the joints' (rad/s): sums over the joints above each body."""
+    xp = namespace(rates)
+    arms = positions - positions[..., :1, :]
+    spin = rotate(quats[..., 1:, :], _constant(xp, _AXES, rates)) * rates[..., None]
+    above = xp.asarray(_UNDER, dtype=rates.dtype)
+    exact = {} if xp is np else {"precision": "highest"}
+    sums = xp.matmul(above, xp.concatenate([spin, cross(spin, arms[..., 1:, :])], axis=-1), **exact)
+    angulars = angular[..., None, :] + sums[..., :3]
+    return linear[..., None, :] + cross(angulars, arms) - sums[..., 3:], angulars
 
 
 def soles(qpos: Float[Array, "*b 36"]) -> Float[Array, "*b 2 4 3"]:

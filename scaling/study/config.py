@@ -5,6 +5,8 @@ from typing import Literal
 
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.experts.competence import CompetenceConfig
+from scaling.experts.dream import DreamConfig
+from scaling.experts.mesh import ExpertConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
@@ -54,7 +56,7 @@ class StudyConfig:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     clusters: tuple[int, ...] = (4, 2)
     assist: float = 0.1
-    experts: PPOConfig = field(default_factory=PPOConfig)
+    experts: ExpertConfig = field(default_factory=PPOConfig)
     expert_budget: Literal["per_expert", "total"] = "per_expert"
     waves: WaveConfig = field(default_factory=WaveConfig)
     competence: CompetenceConfig = field(default_factory=CompetenceConfig)
@@ -85,34 +87,57 @@ class StudyConfig:
             raise ValueError(f"arms {self.arms}: rising fractions that end in 1")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds}: at least 1")
-        if self.experts.curriculum and self.experts.curriculum[-1][0] >= self.experts.steps:
-            raise ValueError(f"curriculum {self.experts.curriculum}: it does not end within {self.experts.steps} steps")
+        if isinstance(self.experts, PPOConfig) and self.experts.curriculum:
+            curriculum, steps = self.experts.curriculum, self.experts.steps
+            if curriculum[-1][0] >= steps:
+                raise ValueError(f"curriculum {curriculum}: it does not end within {steps} steps")
         strengths = {self.assist, self.experts.assist, self.val.assist, self.dagger.assist}
         if len(strengths) != 1:
             raise ValueError(f"assist {sorted(strengths)}: one value for experts, val, dagger and the study")
 
-    def experts_for(self, k: int) -> PPOConfig:
+    def experts_for(self, k: int) -> ExpertConfig:
         """The training of one of `k` experts under `expert_budget`; ValueError where the share is not whole."""
         if self.expert_budget == "per_expert":
             return self.experts
         total = self.experts.envs * self.clusters[0]
-        if total % (k * self.experts.minibatches):
-            raise ValueError(
-                f"expert_budget total: {total} environments do not divide among {k} experts of "
-                f"{self.experts.minibatches} minibatches each"
-            )
+        if total % k:
+            raise ValueError(f"expert_budget total: {total} environments do not divide among {k} experts")
         return replace(self.experts, envs=total // k)
 
 
-def quickstart(motions: str | None = None) -> StudyConfig:
+def with_experts(config: StudyConfig, recipe: str) -> StudyConfig:
+    """The study with experts of this recipe at the quickstart's budget: "dream" or "ppo".
+
+    Dreamed experts are trained and everything is judged without a harness; PPO's would only fall without one at this
+    budget, so a harness of .1 is in force. Raises ValueError for another recipe.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"experts {recipe!r}: one of {sorted(RECIPES)}")
+    experts = RECIPES[recipe]
+    assist = experts.assist
+    return replace(
+        config,
+        assist=assist,
+        experts=experts,
+        val=replace(config.val, assist=assist),
+        dagger=replace(config.dagger, assist=assist),
+    )
+
+
+_ENV = EnvConfig(episode_seconds=4.0, start_noise=0.5)
+RECIPES: dict[str, ExpertConfig] = {
+    "dream": DreamConfig(iterations=40, env=replace(_ENV, reward="absolute")),
+    "ppo": PPOConfig(envs=128, iterations=120, assist=0.1, env=_ENV),
+}
+
+
+def quickstart(motions: str | None = None, experts: str = "dream") -> StudyConfig:
     """The study that a newcomer runs: 48 tiny runs in minutes on two cores."""
-    assist = 0.1
-    env = EnvConfig(episode_seconds=4.0, start_noise=0.5)
-    return StudyConfig(
+    base = StudyConfig(
         motions=MotionsConfig(path=motions),
         corpus=CorpusConfig(segments=SegmentConfig(min_seconds=4.0, target_seconds=8.0, max_seconds=16.0)),
-        assist=assist,
-        experts=PPOConfig(envs=128, iterations=120, assist=assist, env=env),
-        val=ValConfig(assist=assist, env=env),
-        dagger=DaggerConfig(rounds=3, updates=300, envs=4, own_steps=32, assist=assist, env=env),
+        assist=0.0,
+        val=ValConfig(assist=0.0, env=_ENV),
+        dagger=DaggerConfig(rounds=3, updates=300, envs=4, own_steps=32, assist=0.0, env=_ENV),
     )
+    return with_experts(base, experts)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import InputError
+from scaling.experts.dream import DreamConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
 from scaling.study import stages
-from scaling.study.config import StudyConfig, quickstart
+from scaling.study.config import StudyConfig, quickstart, with_experts
 from scaling.study.results import record_run, rows_of_group
 
 _SIZES = ("0.05M", "0.2M")
@@ -33,6 +34,8 @@ def experiment(name: str) -> StudyConfig:
 def override(config: Any, path: str, value: Any) -> Any:
     """The config with one figure replaced, by dotted path (`dagger.updates`); tuples take several values.
 
+    `experts` itself takes the name of a recipe.
+
     Raises InputError, with the nearest names, for a path that leads nowhere, and for a value that the config refuses.
     """
     head, _, rest = path.partition(".")
@@ -41,8 +44,15 @@ def override(config: Any, path: str, value: Any) -> Any:
         near = difflib.get_close_matches(head, known, n=3, cutoff=0.3) or known
         raise InputError(f"--set {path}: there is no {head!r} here; did you mean {' or '.join(near) or 'nothing'}?")
     current = getattr(config, head)
+    if isinstance(config, StudyConfig) and path == "experts":
+        try:
+            return with_experts(config, value)
+        except ValueError as error:
+            raise InputError(f"--set {path}={value}: {error}") from None
     if isinstance(config, StudyConfig) and path == "assist":  # one value is in force everywhere
         strength = _like(current, value, path)
+        if isinstance(config.experts, DreamConfig) and strength != 0:
+            raise InputError(f"--set {path}={value}: dreamed experts know no harness; --set experts=ppo first")
         parts = {part: replace(getattr(config, part), assist=strength) for part in ("experts", "val", "dagger")}
         return replace(config, assist=strength, **parts)
     new = override(current, rest, value) if rest else _like(current, value, path)

@@ -28,13 +28,27 @@ class _Clock:
         return artifact
 
 
-def run_quickstart(motions: str | None = None, out: Path | str = "runs/quickstart") -> dict[str, Any]:
+def run_quickstart(
+    motions: str | None = None, out: Path | str = "runs/quickstart", experts: str = "dream"
+) -> dict[str, Any]:
     """`scaling quickstart`: runs the newcomer's study below `out` and returns paths and seconds (CLI.md)."""
-    return run_study(quickstart(motions), Path(out), _command(motions, out))
+    say(f"experts: {_RECIPES[experts]}")
+    return run_study(quickstart(motions, experts), Path(out), _command(motions, out, experts))
 
 
-def _command(motions: str | None, out: Path | str) -> str:
-    return "scaling quickstart" + (f" --motions {motions}" if motions else "") + f" --out {out}"
+_RECIPES = {
+    "dream": "through a learned simulator, at assist 0 (--experts ppo for the published recipe)",
+    "ppo": "PPO, with a harness of .1 (--experts dream is faster)",
+}
+
+
+def _command(motions: str | None, out: Path | str, experts: str) -> str:
+    return (
+        "scaling quickstart"
+        + (f" --motions {motions}" if motions else "")
+        + (f" --experts {experts}" if experts != "dream" else "")
+        + f" --out {out}"
+    )
 
 
 def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from scaling.contract.observation import gravity_direction
-from scaling.robot.g1 import END_EFFECTOR_INDEX, KEYPOINT_INDEX, TORSO
+from scaling.robot.g1 import END_EFFECTORS, KEYPOINT_INDEX, KEYPOINTS
 from scaling.robot.kinematics import body_velocities, forward_kinematics
 from scaling.robot.rotations import angle_between, quat_conj, quat_mul, rotate, rotation_vector, yaw_quat
+
+_TORSO = KEYPOINTS.index("torso_link")
+_ENDS = [KEYPOINTS.index(name) for name in END_EFFECTORS]
 
 
 class TrackingErrors(NamedTuple):
@@ -36,10 +40,22 @@ def _norm(x: Array) -> Array:
     return jnp.sqrt(jnp.sum(x * x, axis=-1) + 1e-12)
 
 
-def _heading_frame(pos: Array, quat: Array, root_pos: Array, root_quat: Array) -> Array:
-    inverse = quat_conj(yaw_quat(root_quat))[..., None, :]
-    origin = root_pos * jnp.array([1.0, 1.0, 0.0])
-    return rotate(jnp.broadcast_to(inverse, (*pos.shape[:-1], 4)), pos - origin[..., None, :])
+class KeyBodies(NamedTuple):
+    """A state and the motion of its 14 key bodies: what two states are compared by."""
+
+    qpos: Float[Array, "*b 36"]
+    qvel: Float[Array, "*b 35"]
+    position: Float[Array, "*b 14 3"]  # m, world
+    quat: Float[Array, "*b 14 4"]
+    linear: Float[Array, "*b 14 3"]  # m/s, world axes
+    angular: Float[Array, "*b 14 3"]  # rad/s, world axes
+
+
+def key_bodies(qpos: Float[Array, "*b 36"], qvel: Float[Array, "*b 35"]) -> KeyBodies:
+    """The key bodies of a state."""
+    pos, quat = forward_kinematics(qpos)
+    bodies = jnp.concatenate([pos, quat, *body_velocities(qvel, pos, quat)], axis=-1)[..., KEYPOINT_INDEX, :]
+    return KeyBodies(qpos, qvel, *jnp.split(bodies, (3, 7, 10), axis=-1))
 
 
 def tracking_errors(
@@ -49,40 +65,49 @@ def tracking_errors(
     reference_qvel: Float[Array, "*b 35"],
 ) -> TrackingErrors:
     """Errors between a robot and its reference at the same instant (state t against reference t)."""
-    both_qpos = jnp.stack([qpos, reference_qpos])
-    both_qvel = jnp.stack([qvel, reference_qvel])
-    pos, quat = forward_kinematics(both_qpos)
-    linear, angular = body_velocities(both_qvel, pos, quat)
-    torso_pos, torso_quat = pos[..., TORSO, :], quat[..., TORSO, :]
-    key_pos, key_quat = pos[..., KEYPOINT_INDEX, :], quat[..., KEYPOINT_INDEX, :]
-    key_linear, key_angular = linear[..., KEYPOINT_INDEX, :], angular[..., KEYPOINT_INDEX, :]
+    both = key_bodies(jnp.stack([qpos, reference_qpos]), jnp.stack([qvel, reference_qvel]))
+    return compare(*(jax.tree.map(lambda x, i=i: x[i], both) for i in range(2)))
+
+
+def compare(robot: KeyBodies, reference: KeyBodies) -> TrackingErrors:
+    """Errors between a robot and its reference, of which the kinematics are known."""
+    torso, torso_at = robot.quat[..., _TORSO, :], robot.position[..., _TORSO, :]
+    wanted, wanted_at = reference.quat[..., _TORSO, :], reference.position[..., _TORSO, :]
 
     # BeyondMimic: the reference's bodies are carried to the robot's torso (its xy and heading, own height).
-    turn = yaw_quat(quat_mul(torso_quat[0], quat_conj(torso_quat[1])))
-    anchor = jnp.concatenate([torso_pos[0, ..., :2], torso_pos[1, ..., 2:]], axis=-1)
-    turns = jnp.broadcast_to(turn[..., None, :], key_quat[1].shape)
-    carried_pos = anchor[..., None, :] + rotate(turns, key_pos[1] - torso_pos[1][..., None, :])
-    carried_quat = quat_mul(turns, key_quat[1])
+    turn = yaw_quat(quat_mul(torso, quat_conj(wanted)))
+    anchor = jnp.concatenate([torso_at[..., :2], wanted_at[..., 2:]], axis=-1)
+    turns = jnp.broadcast_to(turn[..., None, :], reference.quat.shape)
+    carried_pos = anchor[..., None, :] + rotate(turns, reference.position - wanted_at[..., None, :])
+    carried_quat = quat_mul(turns, reference.quat)
 
-    ends = pos[..., END_EFFECTOR_INDEX, 2]
-    own = _heading_frame(key_pos, key_quat, pos[..., 0, :], quat[..., 0, :])
-    root_quat = jnp.broadcast_to(quat[..., :1, :], key_quat.shape)
-    local = rotate(quat_conj(root_quat), key_pos - pos[..., :1, :])
+    heights = robot.position[..., _ENDS, 2] - reference.position[..., _ENDS, 2]
     return TrackingErrors(
-        torso_position=_norm(torso_pos[0] - torso_pos[1]),
-        torso_height=jnp.abs(torso_pos[0, ..., 2] - torso_pos[1, ..., 2]),
-        torso_angle=angle_between(torso_quat[0], torso_quat[1]),
-        torso_gravity=jnp.abs(gravity_direction(torso_quat[0])[..., 2] - gravity_direction(torso_quat[1])[..., 2]),
-        pelvis_height=jnp.abs(qpos[..., 2] - reference_qpos[..., 2]),
-        pelvis_angle=angle_between(quat[0, ..., 0, :], quat[1, ..., 0, :]),
-        end_effector_height=jnp.abs(ends[0] - ends[1]),
-        body_position=key_pos[0] - carried_pos,
-        body_turn=rotation_vector(quat_mul(quat_conj(key_quat[0]), carried_quat)),
-        body_linear=key_linear[0] - key_linear[1],
-        body_angular=key_angular[0] - key_angular[1],
-        local_position=_norm(local[0] - local[1]),
-        own_frame_axes=jnp.mean(jnp.abs(own[0] - own[1]), axis=-1),
-        joint_position=qpos[..., 7:] - reference_qpos[..., 7:],
-        joint_velocity=qvel[..., 6:] - reference_qvel[..., 6:],
-        root_velocity=jnp.mean(jnp.abs(qvel[..., :3] - reference_qvel[..., :3]), axis=-1),
+        torso_position=_norm(torso_at - wanted_at),
+        torso_height=jnp.abs(torso_at[..., 2] - wanted_at[..., 2]),
+        torso_angle=angle_between(torso, wanted),
+        torso_gravity=jnp.abs(gravity_direction(torso)[..., 2] - gravity_direction(wanted)[..., 2]),
+        pelvis_height=jnp.abs(robot.qpos[..., 2] - reference.qpos[..., 2]),
+        pelvis_angle=angle_between(robot.quat[..., 0, :], reference.quat[..., 0, :]),
+        end_effector_height=jnp.abs(heights),
+        body_position=robot.position - carried_pos,
+        body_turn=rotation_vector(quat_mul(quat_conj(robot.quat), carried_quat)),
+        body_linear=robot.linear - reference.linear,
+        body_angular=robot.angular - reference.angular,
+        local_position=_norm(_local(robot) - _local(reference)),
+        own_frame_axes=jnp.mean(jnp.abs(_heading_frame(robot) - _heading_frame(reference)), axis=-1),
+        joint_position=robot.qpos[..., 7:] - reference.qpos[..., 7:],
+        joint_velocity=robot.qvel[..., 6:] - reference.qvel[..., 6:],
+        root_velocity=jnp.mean(jnp.abs(robot.qvel[..., :3] - reference.qvel[..., :3]), axis=-1),
     )
+
+
+def _local(bodies: KeyBodies) -> Float[Array, "*b 14 3"]:
+    root = jnp.broadcast_to(bodies.quat[..., :1, :], bodies.quat.shape)
+    return rotate(quat_conj(root), bodies.position - bodies.position[..., :1, :])
+
+
+def _heading_frame(bodies: KeyBodies) -> Float[Array, "*b 14 3"]:
+    inverse = quat_conj(yaw_quat(bodies.quat[..., 0, :]))[..., None, :]
+    origin = bodies.position[..., :1, :] * jnp.array([1.0, 1.0, 0.0])
+    return rotate(jnp.broadcast_to(inverse, bodies.quat.shape), bodies.position - origin)

@@ -17,7 +17,7 @@ from jaxtyping import Int
 from scaling.errors import InputError
 from scaling.robot.model import PhysicsOptions
 from scaling.tracking.evaluate import Policy, Starts, make_player
-from scaling.tracking.physics import backend_name, make_physics
+from scaling.tracking.physics import Physics, backend_name, make_physics
 from scaling.tracking.randomise import Randomisation, draw_models
 from scaling.tracking.reference import ClipStore
 from scaling.tracking.scores import Scores, scores
@@ -100,16 +100,19 @@ def played(
     assists: Sequence[float],
     *,
     protocol: str,
-    physics: str,
+    physics: str | Physics,
     options: PhysicsOptions,
     seed: int = 0,
     told: Callable[[Level, str, int], None] = lambda level, who, steps: None,
 ) -> Iterator[tuple[Level, float, str, Scores]]:
-    """(level, assist, contestant, scores), programs in turn; `told` hears level, contestant and steps as they play."""
+    """(level, assist, contestant, scores), programs in turn; `told` hears level, contestant and steps as they play.
+
+    `physics` is the name of a backend, or a backend itself, which has robots of its own and plays nominal levels alone.
+    """
     count, horizon = starts.clip.shape[0], int(starts.steps.max())
-    key, physics = jax.random.key(seed), backend_name(physics)
-    for group in grouped(levels, physics, options, seed):
-        backend = make_physics(physics, options, group.models)
+    key, name = jax.random.key(seed), backend_name(physics) if isinstance(physics, str) else physics.name
+    for group in grouped(levels, name, options, seed):
+        backend = make_physics(name, options, group.models) if isinstance(physics, str) else physics
         for who, (policy, params) in contestants.items():
             play = make_player(backend, policy, protocol, randomisation=group.randomisation)
             for level, variants in group.levels.items():

@@ -51,6 +51,7 @@ class Physics(Protocol):
     """
 
     name: str
+    options: PhysicsOptions
     variants: int
     ground: Ground | None
 

@@ -86,14 +86,40 @@ HUMANOID_GPT = (
     _SELF_COLLISION,
 )
 
+_JOINTS = 0.15  # rad, the scale of the term on the joints
+
 # Ours: BeyondMimic's terms and one on the joints, because body positions barely feel the sag of soft servos. Its
 # self-collision is left out: a second pass of kinematics in every step, for poses that references rarely hold.
 TRACKING = (
     *_BODIES,
-    RewardTerm("joint_position", 2.0, lambda i: _gaussian(jnp.mean(i.errors.joint_position**2, axis=-1), 0.15)),
+    RewardTerm("joint_position", 2.0, lambda i: _gaussian(jnp.mean(i.errors.joint_position**2, axis=-1), _JOINTS)),
+)
+
+
+def _away(value: Callable[[RewardInputs], Array]) -> Callable[[RewardInputs], Array]:
+    """Minus a size that is in units of its scale: its gradient is as steep far away as nearby."""
+    return lambda inputs: -value(inputs)
+
+
+def _mean_norm(error: Array) -> Array:
+    """Of errors [*b, n, 3], the mean length."""
+    return jnp.mean(jnp.sqrt(jnp.sum(error * error, axis=-1) + 1e-8), axis=-1)
+
+
+# The terms of "tracking" as absolute errors over the same scales (SuperTrack's choice): for gradients through a model.
+ABSOLUTE = (
+    RewardTerm("torso_position", 0.5, _away(lambda i: i.errors.torso_position / 0.3)),
+    RewardTerm("torso_orientation", 0.5, _away(lambda i: i.errors.torso_angle / 0.4)),
+    RewardTerm("body_position", 1.0, _away(lambda i: _mean_norm(i.errors.body_position) / 0.3)),
+    RewardTerm("body_orientation", 1.0, _away(lambda i: _mean_norm(i.errors.body_turn) / 0.4)),
+    RewardTerm("body_linear_velocity", 1.0, _away(lambda i: _mean_norm(i.errors.body_linear) / 1.0)),
+    RewardTerm("body_angular_velocity", 1.0, _away(lambda i: _mean_norm(i.errors.body_angular) / 3.14)),
+    *(term for term in _BODIES if term.weight < 0),
+    RewardTerm("joint_position", 2.0, _away(lambda i: jnp.mean(jnp.abs(i.errors.joint_position), axis=-1) / _JOINTS)),
 )
 
 PRESETS: dict[str, tuple[RewardTerm, ...]] = {
+    "absolute": ABSOLUTE,
     "beyondmimic": BEYONDMIMIC,
     "humanoid-gpt": HUMANOID_GPT,
     "tracking": TRACKING,

@@ -7,7 +7,13 @@ import time
 import pytest
 
 from scaling.bench import ROOMS, Row, measure_room
+from scaling.bench.dream import flops_per_iteration
 from scaling.cli import main
+from scaling.contract.observation import EXPERT_TERMS, observation_dim
+from scaling.dynamics.model import ModelConfig
+from scaling.dynamics.state import FEATURES
+from scaling.dynamics.train import TrainConfig
+from scaling.experts.dream import DreamConfig
 from scaling.record.timing import medians
 
 KEYS = {"name", "value", "unit", "target", "higher_is_better", "ratio_to", "machine"}
@@ -90,13 +96,27 @@ def test_a_room_that_is_not_there():
         next(measure_room("kitchen"))
 
 
-@pytest.mark.parametrize("given", [["sweep"], ["experts", "--algorithm", "dream"], ["experts", "--algorithm", "both"]])
-def test_what_is_not_built_yet_is_said(capsys, given):
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [(["sweep"], "not built yet"), (["laws", "--algorithm", "dream"], "--algorithm is for bench experts")],
+)
+def test_what_cannot_be_measured_is_said(capsys, given, sentence):
     assert main(["bench", *given]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "not built yet" in err
+    assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_the_matrix_products_of_dreamed_experts_by_hand():
+    config = DreamConfig(
+        hidden=(10,), model=ModelConfig(8, 1, soles=False), model_updates=2, actor_updates=3, actor_batch=5, horizon=7,
+        dynamics=TrainConfig(window=2, batch=4),
+    )  # fmt: skip
+    seen, actor_in = FEATURES, observation_dim(EXPERT_TERMS)
+    learning = 6 * seen * 8 + 6 * 8 * 70 - 2 * seen * 8  # three products a layer, less that to the data
+    dreaming = 4 * (seen * 8 + 8 * 70) + 6 * (actor_in * 10 + 10 * 29)
+    assert flops_per_iteration(config, 11) == 2 * 4 * 2 * learning + 11 * 3 * 5 * 7 * dreaming
 
 
 def test_the_table_for_a_person(capsys):

@@ -13,10 +13,14 @@ from scaling.cli.actors import find
 from scaling.cli.clips import load_clips
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
+from scaling.dynamics.artifact import FOLDER, save
+from scaling.dynamics.model import ModelConfig, init, measure_scales
 from scaling.errors import InputError
 from scaling.experts.bank import Bank, BankCard, save_bank
 from scaling.motion.native import write_npz
 from scaling.motion.read import read_motion
+from scaling.robot.model import STANDARD
+from scaling.tracking.physics import PhysicsState
 
 KEYS = {"protocol", "physics", "assist", "clips", "metrics", "baselines"}
 
@@ -95,6 +99,24 @@ def test_an_expert_of_a_bank_by_its_number_and_the_other_protocol(call, refused,
 
 
 @pytest.mark.slow
+def test_in_a_learned_simulator_and_where_it_departs(call, bank, standing):
+    """One in which nothing ever moves: the robot stands where MuJoCo's does not quite."""
+    quiet = ModelConfig(width=8, depth=1, soles=False)
+    still = [np.zeros((2, *shape), np.float32) for shape in ((36,), (35,), (29,))]
+    state = PhysicsState(still[0] + np.eye(36, dtype=np.float32)[3], still[1])
+    dream = init(quiet, jax.random.key(0), measure_scales(quiet, state, still[2], state))
+    save(bank / FOLDER, quiet, dream, STANDARD)
+    flags = ("--clips", standing, "--protocol", "sonic", "--expert", "0", "--seconds", "0.4", "--physics", "dream")
+    report = call("eval", bank, *flags, "--json", "-").json
+    assert report["physics"] == "dream" and report["simulator"] == str(bank / FOLDER)
+    assert report["metrics"]["survival_s"] == pytest.approx(0.4)
+    dreamed, true = (one["clips"][0]["mpjpe_rad"] for one in (report, report["mujoco"]))
+    assert dreamed < 1e-3 < true, "soft servos sag"
+    said = call("eval", bank, *flags).out
+    assert "where it departs from C MuJoCo" in said
+
+
+@pytest.mark.slow
 def test_random_starts_and_perturbations_beside_open_loop(call, bank, clips):
     flags = ("--clips", clips, "--protocol", "sonic", "--starts", "6", "--seconds", "0.4", "--assist", "0.5")
     called = call("eval", bank, *flags, "--expert", "0", "--perturb", "mass", "--json", "-")
@@ -154,7 +176,11 @@ def test_a_record_leads_to_what_it_names(policy_folder, student_folder, tmp_path
 
 def test_what_cannot_be_played(refused, student_folder, standing, tmp_path):
     flags = ("--clips", standing, "--protocol", "sonic")
-    assert "not built yet" in refused("eval", student_folder, *flags, "--physics", "dream")
+    assert "--simulator BANK/simulator" in refused("eval", student_folder, *flags, "--physics", "dream")
+    assert "neither harness" in refused("eval", student_folder, *flags, "--physics", "dream", "--assist", "0.1")
+    assert "--physics dream" in refused("eval", student_folder, *flags, "--simulator", tmp_path)
+    nowhere = ("--physics", "dream", "--simulator", tmp_path / "nowhere")
+    assert "nowhere" in refused("eval", student_folder, *flags, *nowhere)
     assert "assist" in refused("eval", student_folder, *flags, "--assist", "2")
     assert "--expert" in refused("eval", student_folder, *flags, "--expert", "0")
     assert str(tmp_path) in refused("eval", tmp_path, *flags)

@@ -28,7 +28,7 @@ SCRIPT = Path(spread.__file__)
 def start(work, iterations, devices=1, slots=0, ranks=()):
     """The training in processes of their own."""
     root = str(SCRIPT.parents[2])
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(SCRIPT), str(work), str(iterations), str(slots)]
     return [
@@ -95,19 +95,19 @@ def test_killed_and_resumed_equals_straight_through(tmp_path, monkeypatch):
     """kill -9 in the middle; the log and the bank are those of a training that was never stopped."""
     monkeypatch.setattr("scaling.experts.checkpoint._EVERY_S", 0.0)
     waves = WaveConfig(slots=2)
-    spread.train(tmp_path / "straight", 40, waves)
-    [process] = start(tmp_path / "killed", 40, slots=2)
+    spread.train(tmp_path / "straight", 20, waves)
+    [process] = start(tmp_path / "killed", 20, slots=2)
     wanted = tmp_path / "killed" / "log" / "log.jsonl"
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
-        if wanted.is_file() and wanted.read_text().count("\n") >= 4:
+        if wanted.is_file() and wanted.read_text().count("\n") >= 2:
             os.kill(process.pid, signal.SIGKILL)
             break
         time.sleep(0.02)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "card.json").exists()
-    spread.train(tmp_path / "killed", 40, waves)
+    spread.train(tmp_path / "killed", 20, waves)
     assert len(left(tmp_path / "straight")) == len(left(tmp_path / "killed")) > 0
     for mine, same in zip(left(tmp_path / "killed"), left(tmp_path / "straight"), strict=True):
         assert (mine == same).all()

@@ -1,5 +1,7 @@
 """The robot equals its published figures and an independent model's kinematics."""
 
+import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
@@ -69,6 +71,29 @@ def test_velocities_equal_mujoco(model):
         mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_XBODY, body + 1, six, 0)
         assert angular[body] == pytest.approx(six[:3], abs=1e-9)
         assert linear[body] == pytest.approx(six[3:], abs=1e-9)
+
+
+def test_derivatives_of_kinematics_equal_finite_differences():
+    """Of positions, orientations and velocities, in every coordinate; the quaternion is not of unit length."""
+    rng = np.random.default_rng(1)
+    qpos, qvel = g1.standing_qpos() + 0.3 * rng.normal(size=36), rng.normal(size=35)
+    weights = [rng.normal(size=shape) for shape in ((30, 3), (30, 4), (30, 3), (30, 3))]
+
+    def total(qpos, qvel):
+        position, quat = forward_kinematics(qpos)
+        parts = (position, quat, *body_velocities(qvel, position, quat))
+        return sum((weight * part).sum() for weight, part in zip(weights, parts, strict=True))
+
+    found = jax.jit(jax.grad(total, argnums=(0, 1)))(jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32))
+    step = 1e-6
+    for which, (given, gradient) in enumerate(zip((qpos, qvel), found, strict=True)):
+        for index in range(len(given)):
+            sides = []
+            for sign in (1.0, -1.0):
+                moved = given.copy()
+                moved[index] += sign * step
+                sides.append(total(*((moved, qvel) if which == 0 else (qpos, moved))))
+            assert gradient[index] == pytest.approx((sides[0] - sides[1]) / (2 * step), abs=2e-4, rel=1e-4)
 
 
 def test_standing_pose_touches_the_floor_with_both_feet():

@@ -51,6 +51,8 @@ def tiny(**changes):
             hidden=(16,),
             value_hidden=(16,),
             assist=0.1,
+            warm_start=0.0,
+            critic_warmup=0,
             env=ENV,
         ),
         competence=CompetenceConfig(starts=4, seconds=0.4),

@@ -125,7 +125,21 @@ def expected(q):
         "joint_limits": (-10.0, q["excess"]),
     }
     collision = {"self_collision": (-10.0, q["collisions"])}
+
+    def away(error, scale):
+        return -np.mean(np.linalg.norm(error, axis=1)) / scale
+
+    absolute = {
+        "torso_position": (0.5, -q["torso_position"] / 0.3),
+        "torso_orientation": (0.5, -q["torso_angle"] / 0.4),
+        "body_position": (1.0, away(q["position"], 0.3)),
+        "body_orientation": (1.0, away(q["rotation"], 0.4)),
+        "body_linear_velocity": (1.0, away(q["linear"], 1.0)),
+        "body_angular_velocity": (1.0, away(q["angular"], 3.14)),
+        "joint_position": (2.0, -np.mean(np.abs(q["joints"])) / 0.15),
+    }
     return {
+        "absolute": absolute | {name: shared[name] for name in ("action_rate", "joint_limits")},
         "beyondmimic": shared | collision,
         "tracking": shared | {"joint_position": (2.0, np.exp(-np.mean(q["joints"] ** 2) / 0.15**2))},
         "humanoid-gpt": {

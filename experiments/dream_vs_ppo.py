@@ -1,0 +1,127 @@
+"""Dreamed experts beside PPO's at equal wall-clock: same clips, same machine, several seeds.
+
+    python experiments/dream_vs_ppo.py --minutes 20 --seeds 3    # 2 x 3 x 20 minutes on two idle cores, plus scoring
+    python experiments/dream_vs_ppo.py --minutes 5 --recipes dream dream-horizon-16 dream-muon      # ablations
+
+Four experts on the clips of `real_experts.py`. The clock of a training runs while it trains: compiling (said apart) and
+scoring stand outside. At each mark, survival of at most 10 s and joint error of each expert over 64 random starts at
+assist 0 in converged C MuJoCo. Finished trainings are not done again. The table is in `dream_vs_ppo/RESULT.md`.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from real_experts import CONFIG, EXPERTS, clips_and_clusters
+
+from scaling.bench.row import machine
+from scaling.dynamics.model import ModelConfig
+from scaling.experts.competence import CompetenceConfig, measure_competence
+from scaling.experts.dream import DreamConfig
+from scaling.experts.mesh import ExpertConfig, Program
+from scaling.experts.train import pad_clusters
+from scaling.record.files import write_json
+from scaling.study.keep import grid
+from scaling.tracking.env import EnvConfig, Task, TrackingEnv
+from scaling.tracking.intervals import bootstrap_mean
+from scaling.tracking.physics import make_physics
+
+FOLDER = Path(__file__).with_suffix("")
+MARKS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)  # minutes
+SCORE = CompetenceConfig(starts=64, seconds=10.0)
+DREAM = DreamConfig(env=EnvConfig(reward="absolute", episode_seconds=10.0, start_noise=0.5))
+ARMS: dict[str, dict[str, Any]] = {
+    "horizon-8": {"horizon": 8, "actor_batch": 128},
+    "horizon-16": {"horizon": 16, "actor_batch": 64},
+    "horizon-64": {"horizon": 64, "actor_batch": 16},
+    "true-states": {"gradients": "true", "horizon": 16, "actor_batch": 64},
+    "fewer-updates": {"actor_batch": 128, "actor_updates": 4},
+    "slow": {"learning_rate": 3e-4},
+    "muon": {"optimiser": "muon"},
+    "no-average": {"average": 0.0},
+    "no-warm-start": {"warm_start": 0.0},
+    "half-the-model-updates": {"model_updates": 12},
+    "no-soles": {"model": ModelConfig(soles=False)},
+    "cotangents-free": {"cotangent_limit": 1e6},
+}
+RECIPES: dict[str, ExpertConfig] = {"ppo": CONFIG, "dream": DREAM}
+RECIPES |= {f"dream-{name}": replace(DREAM, **change) for name, change in ARMS.items()}
+
+
+def train(recipe: str, seed: int, minutes: float, out: Path) -> None:
+    """One training, scored at the marks; `out` is written at each.
+
+    The cosine of a dreamed training's rates spans `iterations` of its config, whatever the minutes.
+    """
+    store, clusters = clips_and_clusters()
+    config = RECIPES[recipe]
+    program = Program(TrackingEnv(make_physics("auto"), config.env), config, 1)
+    task = Task(store, *pad_clusters(clusters, np.asarray(store.length)), jnp.zeros(()))
+    began = time.perf_counter()
+    state = program.init(np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), len(clusters)))), task)
+    state, _ = program.advance(state, task)  # compiles; its one iteration is a gift to both
+    jax.block_until_ready(state)
+    found: dict[str, Any] = {"recipe": recipe, "seed": seed, "machine": machine(), "marks": []}
+    found["compile_seconds"] = time.perf_counter() - began
+    spent, iterations = 0.0, 1
+    for mark in (mark for mark in MARKS if mark <= minutes):
+        while spent < 60.0 * mark:
+            before = time.perf_counter()
+            state, _ = program.advance(state, task)
+            jax.block_until_ready(state)
+            spent, iterations = spent + time.perf_counter() - before, iterations + 1
+        bank = jax.tree.map(np.asarray, program.actors(state))
+        rows = measure_competence(bank, store, clusters, 0.0, SCORE, f"{recipe}, seed {seed}, {mark:g} min")
+        steps = iterations * config.steps_per_iteration
+        found["marks"].append({"minutes": mark, "iterations": iterations, "env_steps": steps, "competence": rows})
+        write_json(out, found | {"done": False})
+    write_json(out, found | {"done": True})
+
+
+def table(folder: Path) -> list[str]:
+    """Mean over seeds of each expert's survival (s), with the interval of the mean over seeds and experts."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    lines = []
+    for recipe in RECIPES:
+        mine = [run for run in runs if run["recipe"] == recipe]
+        for mark in MARKS:
+            here = [one["competence"] for run in mine for one in run["marks"] if one["minutes"] == mark]
+            if not here:
+                continue
+            seconds = np.array([[row["expert_seconds"][0] for row in rows] for rows in here])
+            errors = np.array([[row["expert_mpjpe_rad"][0] for row in rows] for rows in here])
+            spread = bootstrap_mean(seconds.mean(axis=1)) if len(here) > 1 else None
+            interval = f"[{spread.low:.2f}, {spread.high:.2f}]" if spread else "one seed"
+            each = [f"{value:.2f}" for value in seconds.mean(axis=0)]
+            lines.append([recipe, mark, len(here), *each, seconds.mean(), interval, errors.mean()])
+    base = [f"{row['open_loop_seconds'][0]:.2f}" for row in runs[0]["marks"][0]["competence"]]
+    lines.append(["open loop", "", "", *base, np.mean([float(value) for value in base]), "", ""])
+    return grid(("recipe", "minutes", "seeds", *EXPERTS, "mean, s", "over seeds", "joint error, rad"), lines)
+
+
+def main() -> None:
+    """All trainings that are missing, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=("ppo", "dream"))
+    given = parser.parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    for seed in range(given.seeds):
+        for recipe in given.recipes:
+            out = FOLDER / f"{recipe}_{seed}.json"
+            if not (out.exists() and json.loads(out.read_text())["done"]):
+                train(recipe, seed, given.minutes, out)
+            command = f"`python experiments/dream_vs_ppo.py --minutes {given.minutes:g} --seeds {given.seeds}`"
+            text = "\n".join(["# Dreamed experts beside PPO's", "", f"{command}, {machine()}", "", *table(FOLDER)])
+            (FOLDER / "RESULT.md").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
