@@ -47,7 +47,7 @@ quickstart: install
 
 # A file's tests stay on one worker, so that its fixtures compile once.
 test: install
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """What do experts cost, and do they learn to walk, on the accelerator at hand? Each part fits into a 9-minute call.
 
     python benchmarks/gpu_experts.py speed --out OUT [--experts 1 8 64 384]
-    python benchmarks/gpu_experts.py train --out OUT --clip walk1_subject1.csv.gz [--minutes 8]
+    python benchmarks/gpu_experts.py train --out OUT --clip walk1_subject1.csv.gz [--minutes 8] [--recipe ppo|dream]
 
 `speed`: PPO control steps/s and compile seconds at each number of experts over the same environments in all, in MJX.
 `train`: one expert for each segment of a clip, all at once in MJX, until the time is up; then `success_sonic` over 10 s
@@ -23,9 +23,11 @@ import numpy as np
 from scaling.bench.env_step import make_clips, whole_task
 from scaling.bench.ppo import Sizes, Training
 from scaling.bench.row import machine
+from scaling.dynamics.train import TrainConfig
 from scaling.experts.competence import CompetenceConfig, measure_competence
-from scaling.experts.mesh import Program, gather
-from scaling.experts.ppo import Metrics, PPOConfig, actor_bank
+from scaling.experts.dream import DreamConfig
+from scaling.experts.mesh import ExpertConfig, Program, gather
+from scaling.experts.ppo import PPOConfig
 from scaling.experts.train import pad_clusters
 from scaling.motion.clip import resample
 from scaling.motion.read import read_motion
@@ -43,12 +45,15 @@ SEGMENTS = SegmentConfig(min_seconds=10.1, target_seconds=15.0, max_seconds=20.4
 
 @dataclass(frozen=True)
 class Scale:
-    """`envs`: in all for `speed`, per expert for `train`; `reserve`: seconds kept for scoring."""
+    """`envs`: in all for `speed`, `train_envs` per expert; `dream_batch`: roll-outs of an expert's update; `reserve`:
+    seconds kept for scoring.
+    """
 
     experts: tuple[int, ...] = (1, 8, 64, 384)
     envs: int = 32256
     repeats: int = 5
     train_envs: int = 1024
+    dream_batch: int = 512
     chunk: int = 5
     segments: int | None = None
     starts: int = 64
@@ -56,7 +61,7 @@ class Scale:
     reserve: float = 90.0
 
 
-REHEARSAL = Scale((1, 8), 64, 1, train_envs=8, chunk=1, segments=2, starts=4, seconds=0.4, reserve=0.0)
+REHEARSAL = Scale((1, 8), 64, 1, train_envs=8, dream_batch=8, chunk=1, segments=2, starts=4, seconds=0.4, reserve=0.0)
 
 
 def measure_speed(scale: Scale, out: Path) -> None:
@@ -78,7 +83,21 @@ def measure_speed(scale: Scale, out: Path) -> None:
         write_json(out / "speed.json", {"machine": machine(), "physics": "mjx", "rows": rows})
 
 
-def train(scale: Scale, clip: Path, minutes: float, seed: int, out: Path) -> None:
+def recipe_of(name: str, scale: Scale) -> ExpertConfig:
+    """PPO, or dreamed experts with batches for an accelerator; both until the time is over."""
+    env = EnvConfig(episode_seconds=scale.seconds)
+    if name == "ppo":
+        return PPOConfig(envs=scale.train_envs, iterations=10**9, env=env)
+    return DreamConfig(
+        envs=scale.train_envs,
+        iterations=10**9,
+        actor_batch=scale.dream_batch,
+        dynamics=TrainConfig(window=6, batch=8 * scale.dream_batch),
+        env=replace(env, reward="absolute", start_noise=0.5),
+    )
+
+
+def train(scale: Scale, recipe: str, clip: Path, minutes: float, seed: int, out: Path) -> None:
     """`train.json`: the curve while it learns, then each expert's row and all their starts together."""
     began = time.perf_counter()
     motion = resample(read_motion(clip))
@@ -86,12 +105,12 @@ def train(scale: Scale, clip: Path, minutes: float, seed: int, out: Path) -> Non
     starts, lengths = (np.array(part) for part in zip(*pieces, strict=True))
     store = make_store(motion.qpos, starts, lengths)
     clusters = [np.array([index]) for index in range(len(pieces))]
-    config = PPOConfig(envs=scale.train_envs, iterations=10**9, env=EnvConfig(episode_seconds=scale.seconds))
+    config = recipe_of(recipe, scale)
     program = Program(TrackingEnv(MjxPhysics(), config.env), config, scale.chunk)
     task = Task(store, *pad_clusters(clusters, lengths), jnp.zeros(()))
     state = program.init(np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), len(pieces)))), task)
     found: dict[str, Any] = {"machine": machine(), "physics": "mjx", "clip": motion.name, "config": asdict(config)}
-    found |= {"experts": len(pieces), "seed": seed, "curve": []}
+    found |= {"experts": len(pieces), "recipe": recipe, "seed": seed, "curve": []}
     done, running = 0, 0.0
     while True:
         before = time.perf_counter()
@@ -105,11 +124,11 @@ def train(scale: Scale, clip: Path, minutes: float, seed: int, out: Path) -> Non
         found["curve"].append(
             {"seconds": time.perf_counter() - began, "env_steps": steps, "control_steps_per_s": speed, **shown}
         )
-        print(done, {name: f"{shown[name]:.4g}" for name in Metrics._fields}, flush=True)
+        print(done, {name: f"{value:.4g}" for name, value in shown.items()}, flush=True)
         write_json(out / "train.json", found)
         if time.perf_counter() - began > 60.0 * minutes - scale.reserve:
             break
-    bank = jax.tree.map(np.asarray, actor_bank(state))
+    bank = jax.tree.map(np.asarray, program.actors(state))
     with jax.default_device(jax.devices("cpu")[0]):
         held = make_store(motion.qpos, starts, lengths)
         score = CompetenceConfig(starts=scale.starts, seconds=scale.seconds)
@@ -128,6 +147,7 @@ def main() -> None:
     parser.add_argument("part", choices=("speed", "train"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--experts", type=int, nargs="+", help="of `speed`: how many at once, one run each")
+    parser.add_argument("--recipe", choices=("ppo", "dream"), default="ppo", help="of `train`")
     parser.add_argument("--clip", type=Path, help="of `train`: the motion file")
     parser.add_argument("--minutes", type=float, default=8.0, help="of `train`: all of it, scoring included")
     parser.add_argument("--seed", type=int, default=0)
@@ -140,7 +160,7 @@ def main() -> None:
     elif given.clip is None:
         parser.error("train needs --clip")
     else:
-        train(scale, given.clip, given.minutes if not given.rehearse else 0.0, given.seed, given.out)
+        train(scale, given.recipe, given.clip, given.minutes if not given.rehearse else 0.0, given.seed, given.out)
 
 
 if __name__ == "__main__":

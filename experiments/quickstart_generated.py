@@ -3,7 +3,7 @@
     make quickstart                                # scaling quickstart --out runs/quickstart
     python experiments/quickstart_generated.py     # the same, and keeps the result below experiments/
 
-Expected: about ten minutes on two idle cores. The table, the curves and the sentence that the data supports are in
+Expected: about fifteen minutes on two idle cores. The table, the curves and the sentence that the data supports are in
 `quickstart_generated/RESULT.md`.
 """
 

@@ -1,6 +1,7 @@
 """What every test shares: one compilation cache, no window, and the folder of real motion beside the checkout."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests compile far more than they compute: without XLA's last optimisations a cold run takes a third less.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 os.environ.setdefault("NPROC", "8")  # see `tracking.physics.widen_pool`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests first: whichever worker takes them, the others have something left to do."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

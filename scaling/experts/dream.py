@@ -262,6 +262,8 @@ class Dreamer:
                 clone_key, self.env, task, config.envs, config.warm_start, actor, (statistics, _absorb),
                 lambda statistics, actor, obs: _policy(_bank(actor, statistics), obs),
             )  # fmt: skip
+        # Brax leaves this one weakly typed, and a restored checkpoint would compile again.
+        statistics = statistics.replace(std_eps=jnp.asarray(statistics.std_eps, jnp.float32))
         play = begin(start_key, self.env, PLAYER, self._noise, task)
         bank = _bank(actor, statistics)
         play, rows = advance(self.env, PLAYER, self._noise, config.unroll, bank, task, play_key, play)

@@ -19,8 +19,8 @@ from scaling.errors import InputError
 from scaling.experts.bank import Bank, BankCard, save_bank
 from scaling.experts.checkpoint import Checkpoints
 from scaling.experts.competence import CompetenceConfig, measure_competence
+from scaling.experts.dream import DreamConfig
 from scaling.experts.mesh import ExpertConfig, Program, agreed, expert_mesh, gather
-from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig, exchange, open_roster
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash
@@ -67,6 +67,8 @@ def train_bank(
     compiles, for clips or clusters that cannot be trained on and for a checkpoint of another configuration.
     """
     check_clips(store, clusters)
+    if isinstance(config, DreamConfig):
+        check_horizon(store, clusters, config.horizon)
     mesh = mesh or expert_mesh()
     models = draw_models(config.env.randomisation)
     physics = make_physics(backend, models=models)
@@ -83,7 +85,7 @@ def train_bank(
                 f"open-loop playback at assist 0 (asked {competence.target:g}x)"
             )
     card = BankCard(
-        trainer="ppo" if isinstance(config, PPOConfig) else "dream",
+        trainer="dream" if isinstance(config, DreamConfig) else "ppo",
         physics=physics.name,
         assist=config.assist,
         clusters=len(clusters),
@@ -111,6 +113,17 @@ def check_clips(store: ClipStore, clusters: Sequence[Int[np.ndarray, "m"]]) -> N
         depth = -float(np.median(soles(frames)[..., 2].min(axis=(1, 2))))
         if depth > _UNDER_FLOOR_M:
             raise InputError(f"clip {clip} has its feet {depth:.2f} m under the floor; raise it or leave it out")
+
+
+def check_horizon(store: ClipStore, clusters: Sequence[Int[np.ndarray, "m"]], horizon: int) -> None:
+    """Raises InputError for a cluster whose clips all end before an imagined roll-out does."""
+    for index, cluster in enumerate(clusters):
+        longest = int(np.asarray(store.length)[np.asarray(cluster)].max())
+        if longest <= horizon:
+            raise InputError(
+                f"horizon {horizon} is longer than any clip of cluster {index} ({longest} frames); shorten it or take "
+                "longer clips"
+            )
 
 
 def _check_work(
@@ -166,6 +179,7 @@ def _train(
         mine = "log" if jax.process_index() == 0 else f"log-{jax.process_index()}"
         with RunLog(work / mine, resume_from=turn + 1) as log:
             began, steps, restored = time.monotonic(), 0, 0
+            told: set[str] = set()
             while roster.busy.any():
                 state, metrics = program.advance(state, task)
                 history = gather(metrics)
@@ -180,6 +194,10 @@ def _train(
                     int(roster.left.sum()) * config.iterations + int(done[roster.busy].sum()),
                     message=_words(shown, failing, roster.busy, speed),
                 )
+                wild = {name for name, value in shown.items() if not np.isfinite(value[roster.busy]).all()}
+                if wild - told:
+                    told |= wild
+                    say(f"{title}: {', '.join(sorted(wild))} not finite at iteration {turn}; lower the learning rate")
                 if undone[roster.busy].sum() > restored:
                     restored = int(undone[roster.busy].sum())
                     who = roster.slots[roster.busy & (undone > 0)].tolist()

@@ -204,7 +204,9 @@ def publish_report(
 ) -> Path:
     """The self-contained HTML page."""
     minutes = {split: corpus.hours(corpus.indices(split)) * 60 for split in ("train", "val", "test")}
-    at_zero = best.get("survival_s_assist0", best["survival_s"])
+    assist, survival = f"{config.assist:g}", f"{best['survival_s']:.2f} s"
+    if config.assist:
+        survival += f" ({best['survival_s_assist0']:.2f} s)"
     curves = sections.Figure(
         law_figure(rows, result, config), "Validation loss of each run; hollow points are held out of the fits."
     )
@@ -218,9 +220,9 @@ def publish_report(
             verdict=" ".join(result.sentences[:1]),
             validated=(result.validated if result.supported else None),
             facts={
-                "assist (in brackets: at 0)": f"{config.assist:g}",
+                "assist (in brackets: at 0)" if config.assist else "assist": assist,
                 "best student": best["run"],
-                "its survival": f"{best['survival_s']:.2f} s ({at_zero:.2f} s)",
+                "its survival": survival,
                 "export difference": f"{check['max_abs_difference']:.1e}",
             },
         ),

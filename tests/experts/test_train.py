@@ -16,6 +16,7 @@ import pytest
 
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, competent
+from scaling.experts.dream import DreamConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import EMPTY, Roster, WaveConfig, exchange, open_roster
 from scaling.experts.train import check_clips, train_bank
@@ -111,6 +112,13 @@ def test_killed_and_resumed_equals_straight_through(tmp_path, monkeypatch):
     assert len(left(tmp_path / "straight")) == len(left(tmp_path / "killed")) > 0
     for mine, same in zip(left(tmp_path / "killed"), left(tmp_path / "straight"), strict=True):
         assert (mine == same).all()
+
+
+def test_a_roll_out_longer_than_any_clip_is_refused(tmp_path):
+    store, clusters = spread.clips()
+    with pytest.raises(InputError, match="horizon 300 is longer than any clip of cluster 0"):
+        train_bank(jax.random.key(0), store, clusters, DreamConfig(horizon=300, memory=320), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_roster_fills_the_places_of_those_who_leave_in_order():

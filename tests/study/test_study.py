@@ -185,6 +185,19 @@ def test_one_assist_is_in_force_everywhere():
     assert config.experts.assist == config.dagger.assist == config.val.assist == 0.5
 
 
+def test_a_recipe_of_experts_brings_its_harness():
+    assert quickstart().assist == quickstart().experts.assist == 0.0
+    config = experiments.override(quickstart(), "experts", "ppo")
+    assert isinstance(config.experts, PPOConfig)
+    assert config.assist == config.experts.assist == config.val.assist == config.dagger.assist == 0.1
+    assert experiments.override(config, "experts", "dream") == quickstart()
+    assert config == quickstart(experts="ppo")
+    with pytest.raises(InputError, match=r"--set experts=pop: .*one of \['dream', 'ppo'\]"):
+        experiments.override(config, "experts", "pop")
+    with pytest.raises(InputError, match="--set experts=ppo first"):
+        experiments.override(quickstart(), "assist", "0.1")
+
+
 def test_overrides_by_dotted_path_and_their_typos():
     assert experiments.override(tiny(), "dagger.updates", "7").dagger.updates == 7
     assert experiments.override(tiny(), "experts.hidden", "8,4").experts.hidden == (8, 4)
