@@ -37,6 +37,7 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
     result = LawResult.from_json(read_json(Path(summary["law"])))
     (folder / "curves.svg").write_text(law_figure(rows, result, config))
     cards = [load_card(Path(path)) for path in summary["banks"]]
+    columns = [name for name in _COLUMNS if any(name in row for row in rows)]
     experts = [row | {"clusters": card.clusters} for card in cards for row in card.competence]
     commit = read_json(Path(summary["banks"][0]) / DONE).get("commit") or "unknown"
     text = [
@@ -45,8 +46,9 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
         f"`{command}`",
         "",
         f"{len(rows)} runs in {sum(summary['seconds'].values()) / 60:.1f} min of stages, on {os.cpu_count()} cores "
-        f"({platform.machine()}), commit {commit}. All figures at assist {config.assist:g}; "
-        "`_assist0` is the same at 0. Closed loop in converged C MuJoCo.",
+        f"({platform.machine()}), commit {commit}. All figures at assist {config.assist:g}"
+        + ("; `_assist0` is the same at 0" if config.assist else "")
+        + ". Closed loop in converged C MuJoCo.",
         "",
         *(f"- {sentence}" for sentence in result.sentences),
         "",
@@ -71,7 +73,7 @@ def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> 
         "",
         "## Students",
         "",
-        *grid(_COLUMNS, [[row.get(name) for name in _COLUMNS] for row in rows]),
+        *grid(columns, [[row.get(name) for name in columns] for row in rows]),
         "",
         "## Seconds of each stage",
         "",
