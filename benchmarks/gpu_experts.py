@@ -26,9 +26,9 @@ from scaling.bench.row import machine
 from scaling.dynamics.train import TrainConfig
 from scaling.experts.competence import CompetenceConfig, measure_competence
 from scaling.experts.dream import DreamConfig
+from scaling.experts.loop import pad_clusters
 from scaling.experts.mesh import ExpertConfig, Program, gather
 from scaling.experts.ppo import PPOConfig
-from scaling.experts.train import pad_clusters
 from scaling.motion.clip import resample
 from scaling.motion.read import read_motion
 from scaling.motion.segment import SegmentConfig, cut

@@ -23,9 +23,10 @@ from real_experts import CONFIG, EXPERTS, clips_and_clusters
 from scaling.bench.row import machine
 from scaling.dynamics.model import ModelConfig
 from scaling.experts.competence import CompetenceConfig, measure_competence
+from scaling.experts.critic import CriticConfig
 from scaling.experts.dream import DreamConfig
+from scaling.experts.loop import pad_clusters
 from scaling.experts.mesh import ExpertConfig, Program
-from scaling.experts.train import pad_clusters
 from scaling.record.files import write_json
 from scaling.study.keep import grid
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
@@ -33,7 +34,7 @@ from scaling.tracking.intervals import bootstrap_mean
 from scaling.tracking.physics import make_physics
 
 FOLDER = Path(__file__).with_suffix("")
-MARKS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0)  # minutes
+MARKS = (1.0, 2.0, 4.0, 5.0, 10.0, 20.0, 40.0, 60.0)  # minutes
 SCORE = CompetenceConfig(starts=64, seconds=10.0)
 DREAM = DreamConfig(env=EnvConfig(reward="absolute", episode_seconds=10.0, start_noise=0.5))
 ARMS: dict[str, dict[str, Any]] = {
@@ -47,6 +48,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "no-average": {"average": 0.0},
     "no-warm-start": {"warm_start": 0.0},
     "half-the-model-updates": {"model_updates": 12},
+    "double-the-model-updates": {"model_updates": 48},
+    "tail": {"tail": CriticConfig()},
+    "relu": {"model": ModelConfig(activation="relu")},
+    "elu": {"model": ModelConfig(activation="elu")},
     "no-soles": {"model": ModelConfig(soles=False)},
     "cotangents-free": {"cotangent_limit": 1e6},
 }

@@ -25,6 +25,9 @@ def add_verbs(verbs: Verbs) -> None:
     quickstart.add_argument(
         "--experts", choices=("dream", "ppo"), default="dream", help="how experts are trained (default dream)"
     )
+    quickstart.add_argument(
+        "--bank", metavar="DIR", help="experts that are kept (experiments/banks/NAME) instead of training any"
+    )
     quickstart.add_argument("--out", default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
     run = add(verbs, "run", _run, "one experiment by name", on_signal="save")
     run.add_argument("experiment", metavar="EXPERIMENT")
@@ -41,7 +44,7 @@ def _quickstart(arguments: argparse.Namespace) -> Outcome:
         motion_paths(arguments.motions)  # a mistake in the path is told before anything heavy is imported
     from scaling.study.quickstart import run_quickstart
 
-    summary = run_quickstart(arguments.motions, Path(arguments.out), arguments.experts)
+    summary = run_quickstart(arguments.motions, Path(arguments.out), arguments.experts, arguments.bank)
     return Outcome(summary, _told(summary))
 
 

@@ -1,5 +1,6 @@
 """The network that predicts one control step's change of velocity, and roll-outs of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from scaling.contract.normaliser import Normaliser
+from scaling.dynamics.gray import free_step
 from scaling.dynamics.soles import sole_features
 from scaling.dynamics.state import (
     features,
@@ -23,22 +25,34 @@ from scaling.tracking.physics import PhysicsState
 
 _LEAST = 1e-4  # of a standard deviation: a feature that hardly moves in the data must not explode outside it
 
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "elu": nn.elu,
+    "mish": jax.nn.mish,
+    "relu": nn.relu,
+    "silu": nn.silu,
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A SiLU network of `depth` hidden layers; with `drift` it also predicts what `blend` leaves of the displacement,
+    """A network of `depth` hidden layers; with `drift` it also predicts what `blend` leaves of the displacement,
     and with `soles` it sees where the corners of the feet are and how they move.
 
     Over the four solver steps of 20 ms the final velocity alone misses a quarter to half of what a position gains
-    over `velocity * dt`, so without `drift` the positions are wrong whatever the network learns.
+    over `velocity * dt`, so without `drift` the positions are wrong whatever the network learns. With `gray` the motion
+    of a robot that touches nothing is computed (`gray.free_step`) and the network learns what contacts add to it.
     """
 
     width: int = 512
     depth: int = 3
+    activation: str = "silu"
     drift: bool = True
     soles: bool = True
+    gray: bool = False
 
     def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r}: one of {sorted(ACTIVATIONS)}")
         if self.width < 1 or self.depth < 1:
             raise ValueError(f"width {self.width}, depth {self.depth}: both at least 1")
 
@@ -71,7 +85,7 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
         for layer in range(self.config.depth):
-            x = nn.silu(nn.Dense(self.config.width, name=f"hidden_{layer}")(x))
+            x = ACTIVATIONS[self.config.activation](nn.Dense(self.config.width, name=f"hidden_{layer}")(x))
         # Near zero at first: an untrained model predicts the mean change, and its first gradients are not noise.
         small = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
         return nn.Dense(NV * (1 + self.config.drift), kernel_init=small, name="head")(x)
@@ -83,13 +97,24 @@ def inputs_of(config: ModelConfig, state: PhysicsState, ctrl: Float[Array, "*b 2
     return jnp.concatenate([seen, sole_features(state)], axis=-1) if config.soles else seen
 
 
+def known_motion(
+    config: ModelConfig, state: PhysicsState, ctrl: Float[Array, "*b 29"]
+) -> tuple[Float[Array, "*b 35"], Float[Array, "*b 35"]]:
+    """What needs no learning of the local velocity change and of the mean velocity's gain: 0 but for a gray box."""
+    if not config.gray:
+        return jnp.zeros_like(state.qvel), jnp.zeros_like(state.qvel)
+    free = free_step(state, ctrl)
+    return velocity_change(state, free), mean_velocity(state, free) - local_velocity(state)
+
+
 @partial(jax.jit, static_argnums=0)
 def measure_scales(
     config: ModelConfig, before: PhysicsState, ctrl: Float[Array, "N 29"], after: PhysicsState
 ) -> Scales:
     """The constants of a set of transitions; `blend` is each degree of freedom's least-squares figure."""
-    inputs, change = inputs_of(config, before, ctrl), velocity_change(before, after)
-    gain = mean_velocity(before, after) - local_velocity(before)
+    inputs, (known, known_gain) = inputs_of(config, before, ctrl), known_motion(config, before, ctrl)
+    change = velocity_change(before, after) - known
+    gain = mean_velocity(before, after) - local_velocity(before) - known_gain
     blend = jnp.sum(gain * change, axis=0) / jnp.maximum(jnp.sum(change * change, axis=0), _LEAST)
     return Scales(
         Normaliser(jnp.mean(inputs, axis=0), jnp.maximum(jnp.std(inputs, axis=0), _LEAST)),
@@ -113,6 +138,9 @@ def predict(
     out: Any = Network(config).apply({"params": dream.params}, scales.inputs(inputs_of(config, state, ctrl)))
     change = scales.change_mean + scales.change_std * out[..., :NV]
     drift = scales.drift_std * out[..., NV:] if config.drift else jnp.zeros_like(change)
+    if config.gray:
+        known, gain = known_motion(config, state, ctrl)
+        change, drift = change + known, drift + gain - scales.blend * known
     return change, drift
 
 

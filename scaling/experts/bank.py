@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
 from scaling.errors import InputError
+from scaling.tracking.evaluate import Policy
 
 _ACTIVATION = jax.nn.swish
 
@@ -58,6 +59,13 @@ def act(bank: Bank, obs: Float[Array, "K E obs"]) -> Float[Array, "K E 29"]:
         if index < last:
             x = _ACTIVATION(x)
     return x
+
+
+BANK_POLICY = Policy(
+    init=lambda batch: (),
+    act=lambda one, state, obs, first: (act(jax.tree.map(lambda x: x[None], one), obs[None])[0], state),
+)
+"""A single expert (one row of a bank, unstacked) as a policy."""
 
 
 def competent(card: BankCard) -> Bool[np.ndarray, "K"]:

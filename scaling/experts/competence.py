@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from scaling.experts.bank import Bank, act
+from scaling.experts.bank import BANK_POLICY, Bank
 from scaling.record.progress import Progress
 from scaling.robot.model import CONVERGED
-from scaling.tracking.evaluate import Policy, Scores, Starts, Trace, make_player, random_starts, scores
+from scaling.tracking.evaluate import Scores, Starts, Trace, make_player, random_starts, scores
 from scaling.tracking.intervals import bootstrap_mean, wilson
 from scaling.tracking.physics import CPhysics, Physics
 from scaling.tracking.reference import ClipStore
@@ -38,13 +38,6 @@ class CompetenceConfig:
             raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
         if self.protocol not in SUCCESS:
             raise ValueError(f"protocol {self.protocol!r}: one of {sorted(SUCCESS)}")
-
-
-BANK_POLICY = Policy(
-    init=lambda batch: (),
-    act=lambda one, state, obs, first: (act(jax.tree.map(lambda x: x[None], one), obs[None])[0], state),
-)
-"""A single expert (one row of a bank, unstacked) as an evaluation policy."""
 
 
 def measure_competence(

@@ -7,7 +7,6 @@ gradient, no advantages.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -17,20 +16,18 @@ from brax.training.acme import running_statistics, specs
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from scaling.contract.normaliser import Normaliser
-from scaling.contract.observation import EXPERT_TERMS, observation_dim
 from scaling.dynamics.data import CollectConfig, Play, Transitions, Window, advance, begin
-from scaling.dynamics.model import Dream, ModelConfig, clip_cotangent, init, measure_scales, step
+from scaling.dynamics.model import Dream, ModelConfig, init, measure_scales
 from scaling.dynamics.train import TrainConfig, losses
-from scaling.experts.bank import Bank, act
+from scaling.experts import critic
+from scaling.experts.actor import OBS, Actors, ExpertActors
+from scaling.experts.imagine import Happened, Imagination, episodes, imagine, remember
+from scaling.experts.memory import belongs, empty, finite, stretches, written
 from scaling.experts.warmstart import clone
-from scaling.robot.g1 import NUM_JOINTS
 from scaling.tracking import rewards
-from scaling.tracking.env import EnvConfig, EnvState, Task, TrackingEnv
+from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.episode import select
-from scaling.tracking.errors import compare, key_bodies
-from scaling.tracking.evaluate import Policy
 from scaling.tracking.physics import PhysicsState
-from scaling.tracking.reference import frame_at
 
 OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adam": optax.scale_by_adam,
@@ -47,7 +44,8 @@ class DreamConfig:
     An iteration: every expert plays `unroll` control steps with noise into its memory of the last `memory` steps of
     each environment; the model that all share makes `model_updates`; each actor makes `actor_updates` of `actor_batch`
     roll-outs of `horizon` steps. In the first `head_start` iterations the model alone learns. With `gradients` "true"
-    a roll-out keeps to the states that the simulator gave and only its derivatives are the model's (DMO).
+    a roll-out keeps to the states that the simulator gave and only its derivatives are the model's (DMO). With
+    `tail` a critic, learned on the same roll-outs, says what the state at their end is worth.
     """
 
     envs: int = 64
@@ -66,6 +64,7 @@ class DreamConfig:
     learning_rate: float = 1e-3
     average: float = 0.98
     cotangent_limit: float = 10.0
+    tail: critic.CriticConfig | None = None
     max_grad_norm: float = 1.0
     model: ModelConfig = field(default_factory=ModelConfig)
     model_updates: int = 24
@@ -103,22 +102,16 @@ class DreamConfig:
         return self.envs * self.unroll
 
 
-class Actor(NamedTuple):
-    """A network of dense layers, first to last."""
-
-    kernels: tuple[Float[Array, "i o"], ...]
-    biases: tuple[Float[Array, "o"], ...]
-
-
 class ExpertState(NamedTuple):
     """One expert in training (stacked along a leading axis for a bank); `average` is what plays and is kept.
 
-    `memory` holds the last control steps of each environment, in a ring along time.
+    `memory` holds the last control steps of each environment, in a ring along time; `critic` is () without a tail.
     """
 
-    actor: Actor
-    average: Actor
+    actor: Any
+    average: Any
     optimiser: Any
+    critic: Any
     statistics: running_statistics.RunningStatisticsState
     play: Play
     memory: Transitions
@@ -154,7 +147,9 @@ class DreamState(NamedTuple):
 
 
 class DreamMetrics(NamedTuple):
-    """Of one iteration, per expert; `dreamed` is the reward of an imagined step, `model_error` the model's loss."""
+    """Of one iteration, per expert; `dreamed` is the reward of an imagined step, `model_error` the model's loss, and
+    `falls_held` the share of the memory's steps that are of a fall.
+    """
 
     reward: Float[Array, ""]
     failure_rate: Float[Array, ""]
@@ -163,33 +158,7 @@ class DreamMetrics(NamedTuple):
     dreamed: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     model_error: Float[Array, ""]
-
-
-def _policy(bank: Bank, obs: Float[Array, "E obs"]) -> Float[Array, "E 29"]:
-    return act(jax.tree.map(lambda x: x[None], bank), obs[None])[0]
-
-
-PLAYER = Policy(init=lambda batch: (), act=lambda bank, state, obs, first: (_policy(bank, obs), state))
-
-
-def _bank(actor: Actor, statistics: running_statistics.RunningStatisticsState) -> Bank:
-    return Bank(actor.kernels, actor.biases, Normaliser(statistics.mean, statistics.std))
-
-
-def dreamed_bank(state: DreamState) -> Bank:
-    """The averaged actors of a bank in training."""
-    return _bank(state.experts.average, state.experts.statistics)
-
-
-def init_actor(key: Key[Array, ""], hidden: tuple[int, ...]) -> Actor:
-    """A fresh actor whose last layer is near zero: it plays the reference."""
-    shapes = list(pairwise((observation_dim(EXPERT_TERMS), *hidden, NUM_JOINTS)))
-    scales = [1.0] * len(hidden) + [1e-4]
-    kernels = [
-        jax.nn.initializers.variance_scaling(scale, "fan_in", "uniform")(one, shape)
-        for scale, one, shape in zip(scales, jax.random.split(key, len(shapes)), shapes, strict=True)
-    ]
-    return Actor(tuple(kernels), tuple(jnp.zeros(outputs) for _, outputs in shapes))
+    falls_held: Float[Array, ""]
 
 
 class Dreamer:
@@ -199,10 +168,19 @@ class Dreamer:
     averaged over devices, so that all hold the same model.
     """
 
-    def __init__(self, env: TrackingEnv, config: DreamConfig, axis: str | None = None) -> None:
+    def __init__(
+        self, env: TrackingEnv, config: DreamConfig, axis: str | None = None, kind: Actors | None = None
+    ) -> None:
         self.env = env
         self.config = config
         self.axis = axis
+        self.kind: Actors = kind or ExpertActors(config.hidden)
+        if (config.head_start + 2) * config.unroll <= self.kind.memory or config.memory <= self.kind.memory:
+            raise ValueError(
+                f"head_start {config.head_start} of {config.unroll} steps, memory {config.memory}: the actors look "
+                f"back over {self.kind.memory} steps"
+            )
+        self._how = Imagination(config.horizon, config.noise, config.env.reward, config.cotangent_limit, config.model)
         noise = CollectConfig(config.envs, config.unroll, config.noise)
         self._noise = noise
         clip = optax.clip_by_global_norm(config.max_grad_norm)
@@ -216,7 +194,7 @@ class Dreamer:
         experts = self._over(self._first)(jax.random.wrap_key_data(keys), task)
         key, model_key, window_key = jax.random.split(jax.random.wrap_key_data(self._common(keys[0])), 3)
         rows = jax.tree.map(lambda x: x[:, : self.config.unroll].reshape(-1, *x.shape[3:]), experts.memory)
-        rows = _finite(rows)[0]
+        rows = finite(rows)[0]
         scales = measure_scales(self.config.model, rows.before, rows.ctrl, rows.after)
         dream = init(self.config.model, model_key, jax.tree.map(self._mean, scales))
         window = self._windows(window_key, experts)
@@ -234,8 +212,9 @@ class Dreamer:
         improve = lambda expert, task: self._improve(expert, dream, task)  # noqa: E731
         experts, dreamed, norm = self._over(improve)(experts, task)
         reward, failures, joint, body = seen
+        falls = jnp.mean(experts.memory.failed, axis=(1, 2))  # what is not filled yet counts as no fall
         metrics = DreamMetrics(
-            reward, failures, joint, body, dreamed, norm, jnp.broadcast_to(model_error, dreamed.shape)
+            reward, failures, joint, body, dreamed, norm, jnp.broadcast_to(model_error, dreamed.shape), falls
         )
         spent = state.experts.iteration >= self.config.iterations
         return DreamState(select(spent, state.experts, experts), shared), metrics
@@ -254,39 +233,47 @@ class Dreamer:
 
     def _first(self, key: Key[Array, ""], task: Task) -> ExpertState:
         config = self.config
-        actor_key, clone_key, start_key, play_key, key = jax.random.split(key, 5)
-        actor = init_actor(actor_key, config.hidden)
-        statistics = running_statistics.init_state(specs.Array((observation_dim(EXPERT_TERMS),), jnp.dtype("float32")))
+        actor_key, clone_key, start_key, play_key, critic_key, key = jax.random.split(key, 6)
+        actor = self.kind.init(actor_key)
+        statistics = running_statistics.init_state(specs.Array((OBS,), jnp.dtype("float32")))
         if config.warm_start > 0:
             actor, statistics = clone(
-                clone_key, self.env, task, config.envs, config.warm_start, actor, (statistics, _absorb),
-                lambda statistics, actor, obs: _policy(_bank(actor, statistics), obs),
-            )  # fmt: skip
+                clone_key, self.env, task, config.envs, config.warm_start, actor, (statistics, _absorb), self._at_once
+            )
         # Brax leaves this one weakly typed, and a restored checkpoint would compile again.
         statistics = statistics.replace(std_eps=jnp.asarray(statistics.std_eps, jnp.float32))
-        play = begin(start_key, self.env, PLAYER, self._noise, task)
-        bank = _bank(actor, statistics)
-        play, rows = advance(self.env, PLAYER, self._noise, config.unroll, bank, task, play_key, play)
-        empty = jax.tree.map(lambda x: jnp.zeros((config.memory, *x.shape[1:]), x.dtype), rows)
+        policy = self.kind.policy
+        play = begin(start_key, self.env, policy, self._noise, task)
+        params = self._params(actor, statistics)
+        play, rows = advance(self.env, policy, self._noise, config.unroll, params, task, play_key, play)
         return ExpertState(
-            actor, actor, self._actor.init(actor), statistics, play, _written(empty, rows, 0),
-            jax.random.key_data(key), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32),
+            actor, actor, self._actor.init(actor), () if config.tail is None else critic.init(config.tail, critic_key),
+            statistics, play, written(empty(rows, config.memory), rows, 0), jax.random.key_data(key),
+            jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32),
         )  # fmt: skip
+
+    def _params(self, actor: Any, statistics: running_statistics.RunningStatisticsState) -> Any:
+        return self.kind.params(actor, normaliser_of(statistics))
+
+    def _at_once(self, statistics: Any, actor: Any, obs: Float[Array, "B obs"]) -> Float[Array, "B 29"]:
+        """Actions on first sight."""
+        policy, count = self.kind.policy, obs.shape[0]
+        return policy.act(self._params(actor, statistics), policy.init(count), obs, jnp.ones((count,), bool))[0]
 
     def _played(self, state: ExpertState, task: Task) -> tuple[ExpertState, tuple[Array, ...]]:
         """The expert after `unroll` more steps; their failures, and while nobody fell reward, joint and body error."""
         config = self.config
         key, play_key = jax.random.split(jax.random.wrap_key_data(state.key))
-        bank = _bank(state.average, state.statistics)
-        play, rows = advance(self.env, PLAYER, self._noise, config.unroll, bank, task, play_key, state.play)
+        params = self._params(state.average, state.statistics)
+        play, rows = advance(self.env, self.kind.policy, self._noise, config.unroll, params, task, play_key, state.play)
         at = (state.iteration + 1) % (config.memory // config.unroll) * config.unroll
-        rows, _ = _finite(rows)
-        after = self._episodes(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows), after=True)
+        rows, _ = finite(rows)
+        after = episodes(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows), after=True)
         errors = self.env.errors(task.store, after)
         obs = self.env.observe(after, task.store)
         state = state._replace(
             play=play,
-            memory=_written(state.memory, rows, at),
+            memory=written(state.memory, rows, at),
             statistics=_absorb(state.statistics, obs),
             key=jax.random.key_data(key),
             iteration=state.iteration + 1,
@@ -306,44 +293,17 @@ class Dreamer:
             mean(jnp.mean(errors.local_position, axis=-1)),
         )
 
-    def _episodes(self, rows: Transitions, after: bool = False) -> EnvState:
-        """Episodes standing at the start (or the end) of each of these steps."""
-        count = rows.clip.shape[0]
-        zeros = jnp.zeros((count,), jnp.int32)
-        return EnvState(
-            physics=rows.after if after else rows.before,
-            clip=rows.clip,
-            frame=rows.frame + int(after),
-            age=zeros,
-            last_action=rows.last_action,
-            variant=zeros,
-        )
-
-    def _filled(self, iteration: Int[Array, ""]) -> Int[Array, ""]:
+    def _held(self, iteration: Int[Array, ""]) -> Int[Array, ""]:
         """Steps of each environment that the memory holds."""
         return jnp.minimum((iteration + 1) * self.config.unroll, self.config.memory)
 
-    def _newest(self, iteration: Int[Array, ""]) -> Int[Array, ""]:
-        """Where the newest step stands in the ring."""
-        return (iteration * self.config.unroll) % self.config.memory + self.config.unroll - 1
-
-    def _rows(
+    def _stretches(
         self, key: Key[Array, ""], state: ExpertState, batch: int, width: int, latest: int | None = None
-    ) -> tuple[Transitions, Float[Array, "B W"]]:
-        """`batch` stretches of `width` steps of the memory, and 1 where a step belongs to its stretch's episode.
-
-        Of the whole memory, or of the `latest` steps of each environment.
-        """
-        env_key, time_key = jax.random.split(key)
-        env = jax.random.randint(env_key, (batch,), 0, self.config.envs)
-        held = self._filled(state.iteration)
-        reach = held if latest is None else jnp.minimum(latest, held)
-        oldest = self._newest(state.iteration) + 1 - reach  # below 0 it stands at the ring's end
-        first = jax.random.randint(time_key, (batch, 1), 0, reach - width + 1)
-        time = (oldest + first + jnp.arange(width)) % self.config.memory
-        rows, finite = _finite(jax.tree.map(lambda x: x[time, env[:, None]], state.memory))
-        before = jnp.concatenate([jnp.zeros((batch, 1), bool), rows.ends[:, :-1]], axis=1)
-        return rows, (jnp.cumsum(before | ~finite, axis=1) == 0).astype(jnp.float32)
+    ) -> tuple[Transitions, Array]:
+        """`stretches` of the whole memory, or of the `latest` steps of each environment."""
+        held = self._held(state.iteration)
+        end = (state.iteration * self.config.unroll) % self.config.memory + self.config.unroll
+        return stretches(key, state.memory, end, held if latest is None else jnp.minimum(latest, held), batch, width)
 
     # The model ---------------------------------------------------------------------------------------------------
 
@@ -351,9 +311,10 @@ class Dreamer:
         """A batch of windows, as many of each expert's."""
         count = experts.iteration.shape[0]
         width, batch = self.config.dynamics.window, -(-self.config.dynamics.batch // count)
-        draw = jax.vmap(lambda key, state: self._rows(key, state, batch, width))
-        rows, weight = draw(jax.random.split(key, count), experts)
-        rows, weight = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (rows, weight))
+        draw = jax.vmap(lambda key, state: self._stretches(key, state, batch, width))
+        rows, fine = draw(jax.random.split(key, count), experts)
+        rows, fine = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (rows, fine))
+        weight = belongs(rows, fine).astype(jnp.float32)
         start = PhysicsState(rows.qpos[:, 0], rows.qvel[:, 0])
         return Window(start, rows.ctrl, rows.after, weight)
 
@@ -393,101 +354,86 @@ class Dreamer:
         rate = jnp.where(state.iteration <= config.head_start, 0.0, config.learning_rate * _cosine(progress))
 
         def update(carry: Any, key: Array) -> tuple[Any, Any]:
-            actor, average, moments, undone = carry
-            row_key, noise_key = jax.random.split(key)
-            rows, weight = self._rows(row_key, state, config.actor_batch, *self._reach)
-            loss = lambda actor: self._imagined(actor, state.statistics, dream, task, rows, weight, noise_key)  # noqa: E731
-            value, grads = jax.value_and_grad(loss)(actor)
+            actor, average, moments, tail, undone = carry
+            draw_key, noise_key = jax.random.split(key)
+            drawn = self._drawn(draw_key, state)
+
+            def loss(actor: Any, values: Any) -> tuple[Array, Array]:
+                return self._imagined(actor, values, tail, state.statistics, dream, task, drawn, noise_key)
+
+            values = () if config.tail is None else tail.params
+            (value, gain), (grads, value_grads) = jax.value_and_grad(loss, (0, 1), has_aux=True)(actor, values)
             norm = optax.tree.norm(grads)
             change, after = self._actor.update(grads, moments, actor)
             stepped = jax.tree.map(lambda p, c: p - rate * c, actor, change)
             healthy = jnp.isfinite(value) & jnp.isfinite(norm)
-            actor, moments = _kept(healthy, (stepped, after), (actor, moments))
+            learned = tail if config.tail is None else critic.learn(config.tail, tail, value_grads)
+            actor, moments, tail = _kept(healthy, (stepped, after, learned), (actor, moments, tail))
             average = jax.tree.map(lambda a, p: config.average * a + (1.0 - config.average) * p, average, actor)
-            return (actor, average, moments, undone + ~healthy), (value, norm)
+            return (actor, average, moments, tail, undone + ~healthy), (gain, norm)
 
-        start = (state.actor, state.average, state.optimiser, state.restored)
+        start = (state.actor, state.average, state.optimiser, state.critic, state.restored)
         keys = jax.random.split(draw_key, config.actor_updates)
-        (actor, average, moments, undone), (values, norms) = jax.lax.scan(update, start, keys)
+        (actor, average, moments, tail, undone), (gains, norms) = jax.lax.scan(update, start, keys)
         state = state._replace(
-            actor=actor, average=average, optimiser=moments, restored=undone, key=jax.random.key_data(key)
+            actor=actor, average=average, optimiser=moments, critic=tail, restored=undone, key=jax.random.key_data(key)
         )
-        return state, -jnp.mean(values), jnp.mean(norms)
+        return state, jnp.mean(gains), jnp.mean(norms)
 
-    @property
-    def _reach(self) -> tuple[int, int | None]:
-        """Steps of the memory that a roll-out reads, and of which latest ones: its start; or with true states, which
-        have to be those of the policy of the day, all along.
+    def _drawn(self, key: Key[Array, ""], state: ExpertState) -> tuple[Transitions, Array]:
+        """Stretches of a past that fills the actors' memory and, with true states (which have to be those of the policy
+        of the day), of the future.
         """
-        return (self.config.horizon, self.config.unroll) if self.config.gradients == "true" else (1, None)
+        past, config = self.kind.memory, self.config
+        if config.gradients == "true":
+            return self._stretches(key, state, config.actor_batch, past + config.horizon, past + config.unroll)
+        return self._stretches(key, state, config.actor_batch, past + 1)
 
     def _imagined(
         self,
-        actor: Actor,
+        actor: Any,
+        values: Any,
+        tail: Any,
         statistics: running_statistics.RunningStatisticsState,
         dream: Dream,
         task: Task,
-        rows: Transitions,
-        weight: Float[Array, "B W"],
+        drawn: tuple[Transitions, Array],
         key: Key[Array, ""],
-    ) -> Float[Array, ""]:
-        """Minus the mean reward of a step of roll-outs from the first of these rows on."""
-        config, bank = self.config, _bank(actor, statistics)
-        first = jax.tree.map(lambda x: x[:, 0], rows)
-        start = self._episodes(first)
-        upright = weight[:, 0] * ~first.failed
-        ahead = first.frame + 1 + jnp.arange(config.horizon)[:, None]
-        wanted = key_bodies(*frame_at(task.store, jnp.broadcast_to(first.clip, ahead.shape), ahead))
-        true = None
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """What is to be made small, and the mean reward of an imagined step."""
+        config, past = self.config, self.kind.memory
+        params, policy = self._params(actor, statistics), self.kind.policy
+        rows, fine = drawn
+        cut = lambda low, high: jax.tree.map(lambda x: x[:, low:high], rows)  # noqa: E731
+        begun = jax.tree.map(lambda x: x[:, past], rows)
+        batch = begun.clip.shape[0]
+        memory, first = policy.init(batch), jnp.ones((batch,), bool)
+        if past:
+            memory = jax.lax.stop_gradient(remember(self.env, policy, params, task, cut(0, past)))
+            first = rows.ends[:, past - 1]
+        happened = None
         if config.gradients == "true":
-            true = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (rows, weight))
+            ahead = cut(past, None)
+            given = (ahead.ctrl, ahead.after, belongs(ahead, fine[:, past:]))
+            happened = Happened(*jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), given))
+        seen = imagine(self._how, self.env, policy, params, dream, task, episodes(begun), memory, first, key, happened)
+        counts = seen.counts & fine[:, past] & ~begun.failed
+        gain = jnp.sum(jnp.where(counts, seen.reward, 0.0)) / jnp.maximum(jnp.sum(counts), 1)
+        if config.tail is None:
+            return -gain, gain
+        normaliser = normaliser_of(statistics)
+        return critic.objective(config.tail, values, tail, normaliser(seen.obs), seen.reward, counts), gain
 
-        def body(state: EnvState, given: Any) -> tuple[EnvState, tuple[Array, Array]]:
-            key, wanted, true = given
-            state = state._replace(physics=clip_cotangent(config.cotangent_limit, state.physics))
-            action = _policy(bank, self.env.observe(state, task.store))
-            action = action + config.noise * jax.random.normal(key, action.shape)
-            ctrl = self.env.targets(task.store, state, action)
-            counts = state.frame < task.store.length[state.clip] - 1
-            if true is not None:
-                rows, belongs = true
-                counts = counts & (belongs > 0)
-                ctrl = _valued(rows.ctrl, ctrl)
-            physics = step(config.model, dream, state.physics, ctrl)
-            if true is not None:
-                physics = jax.tree.map(_valued, rows.after, physics)
-            moved = state._replace(physics=physics, frame=state.frame + 1, last_action=action)
-            errors = compare(key_bodies(physics.qpos, physics.qvel), wanted)
-            inputs = rewards.RewardInputs(errors, physics.qpos, action, state.last_action)
-            return moved, (rewards.reward(config.env.reward, inputs), counts)
 
-        keys = jax.random.split(key, config.horizon)
-        _, (gain, counts) = jax.lax.scan(body, start, (keys, wanted, true))
-        counts = counts * upright
-        return -jnp.sum(jnp.where(counts > 0, gain, 0.0)) / jnp.maximum(jnp.sum(counts), 1.0)
+def normaliser_of(statistics: running_statistics.RunningStatisticsState) -> Normaliser:
+    """What is known of the observations so far."""
+    return Normaliser(statistics.mean, statistics.std)
 
 
 def _absorb(
     statistics: running_statistics.RunningStatisticsState, obs: Array
 ) -> running_statistics.RunningStatisticsState:
     return running_statistics.update(statistics, obs, std_min_value=_MIN_STD)
-
-
-def _written(memory: Transitions, rows: Transitions, at: Int[Array, ""] | int) -> Transitions:
-    """The ring with these steps [T, E, ...] from column `at` on."""
-    return jax.tree.map(lambda ring, new: jax.lax.dynamic_update_slice_in_dim(ring, new, at, 0), memory, rows)
-
-
-def _finite(rows: Transitions) -> tuple[Transitions, Bool[Array, "*b"]]:
-    """Steps whose outcome is not finite end where they began; and which were finite."""
-    fine = jnp.all(jnp.isfinite(jnp.concatenate(rows.after, axis=-1)), axis=-1)
-    qpos, qvel = select(fine, tuple(rows.after), tuple(rows.before))
-    return rows._replace(next_qpos=qpos, next_qvel=qvel), fine
-
-
-def _valued(value: Array, derivative: Array) -> Array:
-    """The first argument, with the second's derivatives."""
-    return jax.lax.stop_gradient(value - derivative) + derivative
 
 
 def _kept(healthy: Bool[Array, ""], new: Any, old: Any) -> Any:

@@ -12,8 +12,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, UInt32
 
 from scaling.dynamics import artifact
+from scaling.experts.actor import Actors
 from scaling.experts.bank import Bank
-from scaling.experts.dream import DreamConfig, Dreamer, DreamState, dreamed_bank
+from scaling.experts.dream import DreamConfig, Dreamer, DreamState, normaliser_of
 from scaling.experts.ppo import PPOConfig, Trainer, TrainState, actor_bank
 from scaling.tracking.env import Task, TrackingEnv
 from scaling.tracking.episode import select
@@ -52,8 +53,8 @@ class BankTrainer(Protocol):
         """`old` with the new experts where `fresh`."""
         ...
 
-    def actors(self, state: Any) -> Bank:
-        """What is kept of the experts."""
+    def actors(self, state: Any) -> Any:
+        """What is kept of the experts: a `Bank`, or what another kind of actor plays by."""
         ...
 
     def leave(self, state: Any, work: Path) -> None:
@@ -98,18 +99,24 @@ class DreamBank(Dreamer):
         """See `BankTrainer`; the model stays."""
         return DreamState(select(fresh, new.experts, old.experts), old.shared)
 
-    def actors(self, state: DreamState) -> Bank:
-        """See `BankTrainer`."""
-        return dreamed_bank(state)
+    def actors(self, state: DreamState) -> Any:
+        """See `BankTrainer`: the averaged ones."""
+        return jax.vmap(self.kind.params)(state.experts.average, normaliser_of(state.experts.statistics))
 
     def leave(self, state: DreamState, work: Path) -> None:
         """See `BankTrainer`: the simulator."""
         artifact.save(work / artifact.FOLDER, self.config.model, state.shared.dream, self.env.physics.options)
 
 
-def trainer_of(env: TrackingEnv, config: ExpertConfig, axis: str | None = None) -> BankTrainer:
-    """The recipe of a config."""
-    return PPOBank(env, config) if isinstance(config, PPOConfig) else DreamBank(env, config, axis)
+def trainer_of(
+    env: TrackingEnv, config: ExpertConfig, axis: str | None = None, kind: Actors | None = None
+) -> BankTrainer:
+    """The recipe of a config; only dreams train another kind of actors than an expert's."""
+    if isinstance(config, PPOConfig):
+        if kind is not None:
+            raise ValueError("PPO trains experts alone")
+        return PPOBank(env, config)
+    return DreamBank(env, config, axis, kind)
 
 
 class Program:
@@ -119,9 +126,17 @@ class Program:
     expert axis, store and assist are shared. On more than one device each runs its own experts (`shard_map`).
     """
 
-    def __init__(self, env: TrackingEnv, config: ExpertConfig, count: int, mesh: Mesh | None = None) -> None:
+    def __init__(
+        self,
+        env: TrackingEnv,
+        config: ExpertConfig,
+        count: int,
+        mesh: Mesh | None = None,
+        kind: Actors | None = None,
+    ) -> None:
         self.mesh = mesh or expert_mesh(jax.local_devices()[:1])
-        trainer = trainer_of(env, config, AXIS if self.mesh.size > 1 else None)
+        self.count = count
+        trainer = trainer_of(env, config, AXIS if self.mesh.size > 1 else None, kind)
         self.actors, self.leave = trainer.actors, trainer.leave
 
         def many(state: Any, task: Task) -> tuple[Any, Any]:

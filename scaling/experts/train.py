@@ -2,50 +2,34 @@
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
 from scaling.experts.bank import Bank, BankCard, save_bank
-from scaling.experts.checkpoint import Checkpoints
 from scaling.experts.competence import CompetenceConfig, measure_competence
 from scaling.experts.dream import DreamConfig
-from scaling.experts.mesh import ExpertConfig, Program, agreed, expert_mesh, gather
-from scaling.experts.roster import WaveConfig, exchange, open_roster
+from scaling.experts.loop import chunk_of, read_left, train_actors
+from scaling.experts.mesh import ExpertConfig, Program, expert_mesh
+from scaling.experts.roster import WaveConfig
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash
-from scaling.record.progress import Progress, say
-from scaling.record.runs import RunLog
+from scaling.record.progress import say
 from scaling.robot.kinematics import soles
-from scaling.tracking.env import Task, TrackingEnv
+from scaling.tracking.env import TrackingEnv
 from scaling.tracking.physics import make_physics
 from scaling.tracking.randomise import draw_models
 from scaling.tracking.reference import ClipStore
 
-_CHUNK = 5  # iterations between two looks at the clock and the log
-_LOGGED = 32  # experts that get a line of their own in the log
 _UNDER_FLOOR_M = 0.5
-
-
-def pad_clusters(clusters: Sequence[Int[np.ndarray, "m"]], lengths: Int[np.ndarray, "S"]) -> tuple[Array, Array]:
-    """`(clips [K, M], weights [K, M])`: each cluster's segments, weighted by length, padded with weight 0."""
-    widest = max(len(cluster) for cluster in clusters)
-    clips = np.zeros((len(clusters), widest), np.int32)
-    weights = np.zeros((len(clusters), widest), np.float32)
-    for index, cluster in enumerate(clusters):
-        clips[index, : len(cluster)] = cluster
-        weights[index, : len(cluster)] = lengths[cluster] / lengths[cluster].sum()
-    return jnp.asarray(clips), jnp.asarray(weights)
 
 
 def train_bank(
@@ -73,9 +57,9 @@ def train_bank(
     models = draw_models(config.env.randomisation)
     physics = make_physics(backend, models=models)
     _check_work(work, {"config": replace(config, iterations=1), "waves": waves, "physics": physics.name}, key, clusters)
-    env = TrackingEnv(physics, config.env)
-    training = _train(key, env, store, clusters, config, waves, mesh, work, title)
-    bank = _read_left(work, len(clusters))
+    program = Program(TrackingEnv(physics, config.env), config, chunk_of(config, waves), mesh)
+    training = train_actors(key, program, store, clusters, config, waves, work, title)
+    bank = _bank(read_left(work, len(clusters)))
     rows = measure_competence(bank, store, clusters, config.assist, competence, title)
     for row in rows:
         row["restored"] = training[row["cluster"]]["restored"]
@@ -144,150 +128,7 @@ def _check_work(
         write_json(path, mark)
 
 
-def _train(
-    key: Key[Array, ""],
-    env: TrackingEnv,
-    store: ClipStore,
-    clusters: Sequence[Int[np.ndarray, "m"]],
-    config: ExpertConfig,
-    waves: WaveConfig,
-    mesh: Mesh,
-    work: Path,
-    title: str,
-) -> list[dict[str, Any]]:
-    """Trains until every expert has left; each one's actor is then in `work/left`. Returns what each training was."""
-    experts = len(clusters)
-    reports = [work / "left" / f"{expert:05d}.json" for expert in range(experts)]
-    if all(path.exists() for path in reports):
-        return [json.loads(path.read_text()) for path in reports]
-    chunk = min(_CHUNK, config.iterations, waves.boundary or _CHUNK)
-    clips, weights = (np.asarray(x) for x in pad_clusters(clusters, np.asarray(store.length)))
-    keys = np.asarray(jax.random.key_data(jax.random.split(key, experts)))
-    program = Program(env, config, chunk, mesh)
-    roster = open_roster(experts, waves, mesh.size)
-
-    def task_of(ids: Int[np.ndarray, "S"]) -> Task:
-        return program.place(Task(store, clips[ids], weights[ids], jnp.zeros(())))
-
-    total = experts * config.iterations
-    with Progress(title, total) as progress, Checkpoints(work / "checkpoints") as checkpoints:
-        progress.update(0, message="compiling")
-        task = task_of(roster.experts)
-        state = program.init(keys[roster.experts], task)
-        state, roster, turn = checkpoints.restore(state, roster)
-        task = task_of(roster.experts)
-        mine = "log" if jax.process_index() == 0 else f"log-{jax.process_index()}"
-        with RunLog(work / mine, resume_from=turn + 1) as log:
-            began, steps, restored = time.monotonic(), 0, 0
-            told: set[str] = set()
-            while roster.busy.any():
-                state, metrics = program.advance(state, task)
-                history = gather(metrics)
-                shown = {name: value[:, -1] for name, value in history._asdict().items()}
-                failing = history.failure_rate.mean(axis=1)
-                done, undone = gather(state.iteration), gather(state.restored)
-                turn += chunk
-                steps += chunk * config.steps_per_iteration * int(roster.busy.sum())
-                speed = steps / (time.monotonic() - began)
-                _log(log, turn, shown, roster.slots, speed, config)
-                progress.update(
-                    int(roster.left.sum()) * config.iterations + int(done[roster.busy].sum()),
-                    message=_words(shown, failing, roster.busy, speed),
-                )
-                wild = {name for name, value in shown.items() if not np.isfinite(value[roster.busy]).all()}
-                if wild - told:
-                    told |= wild
-                    say(f"{title}: {', '.join(sorted(wild))} not finite at iteration {turn}; lower the learning rate")
-                if undone[roster.busy].sum() > restored:
-                    restored = int(undone[roster.busy].sum())
-                    who = roster.slots[roster.busy & (undone > 0)].tolist()
-                    say(f"{title}: updates that were not finite were undone ({restored} so far, experts {who})")
-                leaving = _leaving(done, failing, turn, config, waves) & roster.busy
-                if leaving.any():
-                    if jax.process_index() == 0:
-                        program.leave(state, work)
-                    _write_left(work, gather(program.actors(state)), roster.slots, leaving, done, undone, turn, config)
-                    roster, fresh = exchange(roster, leaving)
-                    if fresh.any():
-                        task = task_of(roster.experts)
-                        state = program.exchange(fresh, program.init(keys[roster.experts], task), state)
-                    restored = 0
-                if leaving.any() or agreed(checkpoints.due):
-                    checkpoints.save(turn, state, roster)
-    return [json.loads(path.read_text()) for path in reports]
-
-
-def _leaving(
-    done: Int[np.ndarray, "S"], failing: Float[np.ndarray, "S"], turn: int, config: ExpertConfig, waves: WaveConfig
-) -> Bool[np.ndarray, "S"]:
-    """Slots whose expert has spent its budget or, at a wave boundary, falls seldom enough."""
-    spent = done >= config.iterations
-    boundary = waves.boundary or config.iterations
-    return spent | ((turn % boundary < min(_CHUNK, boundary)) & (failing < waves.leave_below))
-
-
-def _words(
-    shown: dict[str, Float[np.ndarray, "S"]], failing: Float[np.ndarray, "S"], busy: Bool[np.ndarray, "S"], speed: float
-) -> str:
-    falls = 0.02 / np.maximum(failing[busy], 1e-9)
-    seconds = "rarely falls" if np.median(falls) > 100 else f"falls every {np.median(falls):.1f} s"
-    return f"{seconds}, joint error {shown['joint_error'][busy].mean():.3f} rad, {speed / 1000:.1f} k steps/s"
-
-
-def _log(log: RunLog, turn: int, shown: dict, slots: Int[np.ndarray, "S"], speed: float, config: ExpertConfig) -> None:
-    busy = slots >= 0
-    each = {
-        f"expert_{slots[slot]}/{name}": float(shown[name][slot])
-        for slot in np.flatnonzero(busy)[:_LOGGED]
-        for name in ("reward", "failure_rate", "joint_error")
-    }
-    log.log(
-        turn,
-        env_steps=turn * config.steps_per_iteration,
-        steps_per_s=speed,
-        **{name: float(value[busy].mean()) for name, value in shown.items()},
-        **each,
-    )
-
-
-def _write_left(
-    work: Path,
-    bank: Bank,
-    slots: Int[np.ndarray, "S"],
-    leaving: Bool[np.ndarray, "S"],
-    done: Int[np.ndarray, "S"],
-    restored: Int[np.ndarray, "S"],
-    turn: int,
-    config: ExpertConfig,
-) -> None:
-    """The actors of those who leave, one file each, the JSON last: with it the expert is finished."""
-    if jax.process_index() != 0:
-        return
-    folder = work / "left"
-    folder.mkdir(parents=True, exist_ok=True)
-    for slot in np.flatnonzero(leaving):
-        leaves = jax.tree.leaves(jax.tree.map(lambda x, slot=slot: x[slot], bank))
-        if not all(np.isfinite(leaf).all() for leaf in leaves):
-            raise InputError(f"{work}: expert {slots[slot]} is not finite; lower learning_rate and train again")
-        np.savez(folder / f"{slots[slot]:05d}.npz", *leaves)
-        write_json(
-            folder / f"{slots[slot]:05d}.json",
-            {
-                "expert": int(slots[slot]),
-                "iterations": int(done[slot]),
-                "env_steps": int(done[slot]) * config.steps_per_iteration,
-                "left_at": turn,
-                "restored": int(restored[slot]),
-            },
-        )
-
-
-def _read_left(work: Path, experts: int) -> Bank:
-    """The bank of all experts that have left."""
-    each = []
-    for expert in range(experts):
-        with np.load(work / "left" / f"{expert:05d}.npz") as held:
-            each.append([held[f"arr_{index}"] for index in range(len(held.files))])
-    *layers, mean, std = (jnp.asarray(np.stack(leaves)) for leaves in zip(*each, strict=True))
+def _bank(leaves: list[Array]) -> Bank:
+    *layers, mean, std = leaves
     half = len(layers) // 2
     return Bank(tuple(layers[:half]), tuple(layers[half:]), Normaliser(mean, std))

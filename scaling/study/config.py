@@ -1,11 +1,14 @@
 """A study as frozen values: motions, clusters, experts, students, arms, seeds, and how all of it is judged."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from scaling.distill.config import DaggerConfig, ValConfig
+from scaling.distill.direct import DirectConfig
 from scaling.experts.competence import CompetenceConfig
 from scaling.experts.dream import DreamConfig
+from scaling.experts.kept import load_kept
 from scaling.experts.mesh import ExpertConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
@@ -49,6 +52,8 @@ class StudyConfig:
     Every arm, size, family and seed is run with the bank of the first clustering; the other clusterings are run
     at the full arm beside it. All numbers are taken at `assist`, and again at 0. With `expert_budget` "total" the
     environments of `experts` are those of the first clustering and are shared out among the experts of the others.
+    With `direct` each student is also trained without experts, at assist 0, on these arms. With `bank`, the folder of a
+    kept bank, clustering and experts are taken from there.
     """
 
     name: str = "quickstart"
@@ -59,9 +64,11 @@ class StudyConfig:
     experts: ExpertConfig = field(default_factory=PPOConfig)
     expert_budget: Literal["per_expert", "total"] = "per_expert"
     waves: WaveConfig = field(default_factory=WaveConfig)
+    bank: str | None = None
     competence: CompetenceConfig = field(default_factory=CompetenceConfig)
     val: ValConfig = field(default_factory=ValConfig)
     dagger: DaggerConfig = field(default_factory=DaggerConfig)
+    direct: DirectConfig | None = None
     families: tuple[str, ...] = ("mlp", "transformer")
     sizes: tuple[str, ...] = ("0.05M", "0.2M")
     context: int = 32
@@ -81,10 +88,14 @@ class StudyConfig:
             raise ValueError(f"families {self.families}: of {FAMILIES}; sizes {self.sizes}: at least one")
         if self.expert_budget not in ("per_expert", "total"):
             raise ValueError(f"expert_budget {self.expert_budget!r}: 'per_expert' or 'total'")
+        if self.bank is not None and len(self.clusters) > 1:
+            raise ValueError(f"clusters {self.clusters}: a kept bank has one clustering")
         for k in self.clusters:
             self.experts_for(k)
         if not self.arms or max(self.arms) != 1.0 or min(self.arms) <= 0 or sorted(self.arms) != list(self.arms):
             raise ValueError(f"arms {self.arms}: rising fractions that end in 1")
+        if self.direct is not None and not set(self.direct.arms) <= set(self.arms):
+            raise ValueError(f"direct.arms {self.direct.arms}: of the study's arms {self.arms}")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds}: at least 1")
         if isinstance(self.experts, PPOConfig) and self.experts.curriculum:
@@ -131,8 +142,28 @@ RECIPES: dict[str, ExpertConfig] = {
 }
 
 
-def quickstart(motions: str | None = None, experts: str = "dream") -> StudyConfig:
-    """The study that a newcomer runs: 48 tiny runs in minutes on two cores."""
+def with_bank(config: StudyConfig, folder: str) -> StudyConfig:
+    """The study with the experts of a kept bank, on the corpus and at the assist that they were trained with.
+
+    Raises InputError where there is no such bank.
+    """
+    kept = load_kept(Path(folder))
+    motions, assist = kept.config["motions"], kept.card.assist
+    own = replace(config.motions, **{name: motions[name] for name in ("synthetic_seconds", "take_seconds", "seed")})
+    return replace(
+        config,
+        motions=config.motions if config.motions.path else own,
+        clusters=(kept.card.clusters,),
+        bank=folder,
+        assist=assist,
+        experts=replace(config.experts, assist=assist) if isinstance(config.experts, PPOConfig) else config.experts,
+        val=replace(config.val, assist=assist),
+        dagger=replace(config.dagger, assist=assist),
+    )
+
+
+def quickstart(motions: str | None = None, experts: str = "dream", bank: str | None = None) -> StudyConfig:
+    """The study that a newcomer runs: 48 tiny runs in minutes on two cores; 40 with a kept bank."""
     base = StudyConfig(
         motions=MotionsConfig(path=motions),
         corpus=CorpusConfig(segments=SegmentConfig(min_seconds=4.0, target_seconds=8.0, max_seconds=16.0)),
@@ -140,4 +171,5 @@ def quickstart(motions: str | None = None, experts: str = "dream") -> StudyConfi
         val=ValConfig(assist=0.0, env=_ENV),
         dagger=DaggerConfig(rounds=3, updates=300, envs=4, own_steps=32, assist=0.0, env=_ENV),
     )
-    return with_experts(base, experts)
+    config = with_experts(base, experts)
+    return with_bank(config, bank) if bank else config

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.distill.student import Student, policy, policy_params
+from scaling.dynamics.artifact import FOLDER as SIMULATOR
+from scaling.dynamics.artifact import load
 from scaling.errors import InputError
 from scaling.laws import card_markdown
 from scaling.motion.corpus import Corpus
@@ -182,6 +184,31 @@ def competence_section(teachings: Sequence[Teaching]) -> list[sections.Competenc
     return parts
 
 
+def simulator_section(teachings: Sequence[Teaching]) -> list[sections.Table]:
+    """How far the simulators that experts dreamed in depart from C MuJoCo on motions that they never saw."""
+    parts = []
+    for teaching in teachings:
+        folder = teaching.bank.path / SIMULATOR
+        card = load(folder).card if folder.exists() else None
+        if card is None:
+            continue
+        rows = [
+            {"steps": row["horizon"], **{name: row[name] for name in _ERRORS}, "predictor": row["predictor"]}
+            for row in card.errors
+            if row["states"] == "all" and row["windows"]
+        ]
+        note = (
+            f"Errors after so many control steps of 20 ms of the experts' noisy play along test motions, beside what "
+            f"learns nothing; {card.transitions:,} steps, {card.failed_share:.0%} of them after a fall."
+        )
+        title = f"The learned simulator of the experts, K = {teaching.k}"
+        parts.append(sections.Table(title, rows, ["steps", "predictor", *_ERRORS], note))
+    return parts
+
+
+_ERRORS = ("root_m", "root_rad", "joints_rad", "joints_rad_s")
+
+
 def _estimate(triple: Sequence[float]) -> sections.Estimate:
     value, low, high = (float(x) if np.isfinite(x) else None for x in triple)
     return sections.Estimate(value, low, high)
@@ -233,6 +260,7 @@ def publish_report(
         ),
         sections.Table("Runs", list(rows), [c for c in SHOWN_COLUMNS if any(c in row for row in rows)]),
         *competence_section(teachings),
+        *simulator_section(teachings),
         sections.Renderings("The exported student on a held-out clip", list(views)),
     ]
     parts += [

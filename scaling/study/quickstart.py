@@ -10,7 +10,7 @@ from scaling.record.progress import say
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.study import publish, stages
 from scaling.study.config import StudyConfig, quickstart
-from scaling.study.results import LawResult, best_row, laws_stage, record_run, rows_of_group, write_results
+from scaling.study.results import LawResult, best_row, direct_rows, laws_stage, record_run, rows_of_group, write_results
 
 
 class _Clock:
@@ -29,11 +29,15 @@ class _Clock:
 
 
 def run_quickstart(
-    motions: str | None = None, out: Path | str = "runs/quickstart", experts: str = "dream"
+    motions: str | None = None,
+    out: Path | str = "runs/quickstart",
+    experts: str = "dream",
+    bank: str | None = None,
 ) -> dict[str, Any]:
     """`scaling quickstart`: runs the newcomer's study below `out` and returns paths and seconds (CLI.md)."""
-    say(f"experts: {_RECIPES[experts]}")
-    return run_study(quickstart(motions, experts), Path(out), _command(motions, out, experts))
+    config = quickstart(motions, experts, bank)
+    say(f"experts: {_RECIPES[experts]}" if bank is None else f"experts: those kept in {bank}")
+    return run_study(config, Path(out), _command(motions, out, experts, bank))
 
 
 _RECIPES = {
@@ -42,11 +46,12 @@ _RECIPES = {
 }
 
 
-def _command(motions: str | None, out: Path | str, experts: str) -> str:
+def _command(motions: str | None, out: Path | str, experts: str, bank: str | None) -> str:
     return (
         "scaling quickstart"
         + (f" --motions {motions}" if motions else "")
         + (f" --experts {experts}" if experts != "dream" else "")
+        + (f" --bank {bank}" if bank else "")
         + f" --out {out}"
     )
 
@@ -78,10 +83,25 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 stages.closed_loop_stage(store, config, corpus_artifact, group, runs, "val"),
             )
             students = stages.load_students(group, runs)
-            rows += rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
-            for row, student in zip(rows[-len(runs) :], students, strict=True):
+            found = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
+            if config.direct is not None:
+                alone = clock.keep(
+                    f"direct {family} {size}",
+                    stages.direct_stage(store, config, corpus_artifact, teachings[0].clusters, family, size),
+                )
+                untaught = stages.direct_runs(config, corpus, clusters[config.clusters[0]])
+                played = clock.keep(
+                    f"closed loop {family} {size}, direct",
+                    stages.closed_loop_stage(store, config, corpus_artifact, alone, untaught, "val"),
+                )
+                students = [*students, *stages.load_students(alone, untaught)]
+                found += direct_rows(
+                    config, family, size, untaught, students[len(runs) :], stages.load_closed_loop(played)
+                )
+            for row, student in zip(found, students, strict=True):
                 record_run(out / "runs" / f"{row['run']}-{row['config_hash']}", row, student)
                 trained[row["run"]] = student
+            rows += found
     fitted = clock.keep("laws", laws_stage(store, config, rows))
     result = LawResult.from_json(stages.read_json(fitted.path / "law.json"))
     table, law = write_results(out, rows, result)

@@ -66,6 +66,35 @@ def rows_of_group(
     return rows
 
 
+def direct_rows(
+    config: StudyConfig,
+    family: str,
+    size: str,
+    runs: Sequence[Run],
+    students: Sequence[Student],
+    played: Sequence[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Rows of students that no expert taught: what belongs to a bank is missing in them."""
+    rows = []
+    for run, student, closed in zip(runs, students, played, strict=True):
+        identity = {"student": family, "size": size, "arm": run.arm, "clusters": None, "seed": run.seed}
+        key = {"identity": identity, "student": student.config, "direct": config.direct}
+        rows.append(
+            {
+                "run": f"{family}-{size}-{run.spec.name}",
+                "study": config.name,
+                **identity,
+                **student.columns,
+                **closed,
+                "assist": config.assist,
+                "protocol": config.closed_loop.protocol,
+                "trainer": "direct",
+                "config_hash": content_hash(key),
+            }
+        )
+    return rows
+
+
 def bank_columns(card: BankCard) -> dict[str, Any]:
     """What a bank was trained with, and how good its experts are on average, at assist 0."""
     rows = [row for row in card.competence if row["assist"] == 0]
@@ -123,7 +152,7 @@ def _key(name: str) -> tuple[str, tuple]:
 
 def laws_stage(store: ArtifactStore, config: StudyConfig, rows: Sequence[dict[str, Any]]) -> Artifact:
     """The fits of a table, keyed by the columns that they read."""
-    read = [{name: row[name] for name in (*_READ, "clusters", "status")} for row in rows]
+    read = [{name: row.get(name) for name in (*_READ, "clusters", "status")} for row in rows]
     key = {"rows": read, "clusters": config.clusters, "resamples": config.resamples, "seed": config.seed}
 
     def build(work: Path) -> None:
@@ -187,7 +216,8 @@ def best_row(rows: Sequence[dict[str, Any]], protocol: str) -> dict[str, Any]:
 
     def merit(row: dict[str, Any]) -> tuple[float, float, float]:
         zero = "_assist0" if "survival_s_assist0" in row else ""
-        return (row[f"success_{protocol}{zero}"], row[f"survival_s{zero}"], -row["val_loss"])
+        loss = row.get("val_loss")
+        return (row[f"success_{protocol}{zero}"], row[f"survival_s{zero}"], -np.inf if loss is None else -loss)
 
     return max(done, key=merit)
 

@@ -14,10 +14,15 @@ from jaxtyping import Int
 
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
+from scaling.distill.direct import train_direct
 from scaling.distill.student import Student, load_student, policy, policy_params, save_student
 from scaling.distill.valset import ValSet, make_valset
+from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.errors import InputError
-from scaling.experts.bank import BankCard, competent, load_bank, load_card
+from scaling.experts.bank import BankCard, competent, load_bank, load_card, save_bank
+from scaling.experts.dream import DreamConfig
+from scaling.experts.kept import check_kept, load_kept
+from scaling.experts.simulator import card_simulator, keep_card
 from scaling.experts.train import train_bank
 from scaling.motion.cluster import kmeans
 from scaling.motion.corpus import Corpus, build_corpus, nested_arms
@@ -40,9 +45,10 @@ from scaling.view.experts import picture_bank
 
 CORPUS_VERSION = 1
 CLUSTER_VERSION = 1
-BANK_VERSION = 3
+BANK_VERSION = 4
 VALSET_VERSION = 2
 STUDENTS_VERSION = 2
+DIRECT_VERSION = 1
 CLOSED_LOOP_VERSION = 2
 
 
@@ -100,12 +106,27 @@ class Clusters:
 
     def experts(self, corpus: Corpus) -> list[Int[np.ndarray, "m"]]:
         """What each expert sees: its cluster's `train` and `val` segments (DESIGN 4.4)."""
-        seen = np.isin(np.array(corpus.splits), ("train", "val"))
-        return [np.flatnonzero((self.labels == k) & seen) for k in range(self.report["clusters"])]
+        return self.of_split(corpus, "train", "val")
+
+    def of_split(self, corpus: Corpus, *splits: str) -> list[Int[np.ndarray, "m"]]:
+        """Each cluster's segments in these splits."""
+        chosen = np.isin(np.array(corpus.splits), splits)
+        return [np.flatnonzero((self.labels == k) & chosen) for k in range(self.report["clusters"])]
 
 
-def cluster_stage(store: ArtifactStore, corpus: Artifact, k: int, seed: int) -> Artifact:
-    """K-means of the segments' embeddings; centres from training segments alone."""
+def cluster_stage(store: ArtifactStore, corpus: Artifact, k: int, seed: int, bank: str | None = None) -> Artifact:
+    """K-means of the segments' embeddings, centres from training segments alone; or the clustering of a kept bank.
+
+    Raises InputError for a kept bank of other motions.
+    """
+    if bank is not None:
+        kept = load_kept(Path(bank))
+
+        def build_kept(work: Path) -> None:
+            check_kept(Path(bank), kept, Corpus.load(corpus.path))
+            write_json(work / "clusters.json", {"labels": kept.labels.tolist(), "report": kept.config["clustering"]})
+
+        return store.stage("clusters", {"kept": kept.content_hash}, {"corpus": corpus}, CLUSTER_VERSION, build_kept)
 
     def build(work: Path) -> None:
         held = Corpus.load(corpus.path)
@@ -128,6 +149,15 @@ def store_of(corpus: Corpus) -> ClipStore:
 
 def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact) -> Artifact:
     """One expert per cluster, trained in one program, with its competence beside open-loop playback."""
+    if config.bank is not None:
+        kept = load_kept(Path(config.bank))
+
+        def copy(work: Path) -> None:
+            save_bank(work, kept.bank, kept.card)
+            picture_bank(work, kept.bank, kept.card, store_of(Corpus.load(corpus.path)))
+
+        inputs = {"corpus": corpus, "clusters": clusters}
+        return store.stage("bank", {"kept": kept.content_hash}, inputs, BANK_VERSION, copy)
     count = load_clusters(clusters).report["clusters"]
     experts = config.experts_for(count)
     key = {
@@ -153,6 +183,13 @@ def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clus
             config.waves,
         )
         picture_bank(work, bank, card, clips)
+        if isinstance(experts, DreamConfig):
+            unseen = load_clusters(clusters).of_split(held, "test")
+            found = card_simulator(
+                jax.random.key(config.seed), work / SIMULATOR, bank, clips, unseen, shared_physics(config.physics)
+            )
+            if found is not None:
+                keep_card(work / SIMULATOR, found)
 
     return store.stage("bank", key, {"corpus": corpus, "clusters": clusters}, BANK_VERSION, build)
 
@@ -226,7 +263,7 @@ def teaching_stages(
     keep: Callable[[str, Artifact], Artifact] = lambda title, artifact: artifact,
 ) -> Teaching:
     """Clusters, bank and validation set for K = `k`; `keep(title, artifact)` sees each as it is done."""
-    clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed))
+    clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed, config.bank))
     bank = keep(f"experts K={k}", bank_stage(store, config, corpus, clusters))
     valset = keep(f"validation set K={k}", valset_stage(store, config, corpus, clusters, bank))
     return Teaching(k, clusters, bank, valset)
@@ -301,6 +338,50 @@ def students_stage(
         forget(rounds)
 
     return store.stage("students", key, inputs, STUDENTS_VERSION, build)
+
+
+def direct_runs(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[Run]:
+    """The runs of one student that no expert teaches: K is 0."""
+    if config.direct is None:
+        return []
+    arms = nested_arms(corpus, strata.labels, config.arms, config.seed)
+    return [
+        Run(arm, seed, 0, RunSpec(f"arm{arm:g}-direct-seed{seed}", arms[arm], seed))
+        for arm in config.direct.arms
+        for seed in range(config.seeds)
+    ]
+
+
+def direct_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact, family: str, size: str
+) -> Artifact:
+    """The same student without experts, one run after the other; an interruption costs the run it falls in alone."""
+    student, direct = student_config(config, family, size), config.direct
+    if direct is None:
+        raise ValueError("the study trains no student directly")
+    key = {
+        "student": student,
+        "direct": direct,
+        "arms": config.arms,
+        "seeds": config.seeds,
+        "seed": config.seed,
+        "physics": backend_name(config.physics),
+    }
+
+    def build(work: Path) -> None:
+        held = Corpus.load(corpus.path)
+        specs = [run.spec for run in direct_runs(config, held, load_clusters(clusters))]
+        train_direct(
+            student,
+            specs,
+            held,
+            shared_physics(config.physics),
+            direct,
+            work / "training",
+            lambda run, trained: save_student(work / run.name, trained),
+        )
+
+    return store.stage("direct", key, {"corpus": corpus, "clusters": clusters}, DIRECT_VERSION, build)
 
 
 def load_students(artifact: Artifact, runs: Sequence[Run]) -> list[Student]:

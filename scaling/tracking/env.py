@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.action import decode_action
-from scaling.contract.observation import EXPERT_TERMS, Inputs, Privileged, Sensors, noise_scale, observe
+from scaling.contract.observation import EXPERT_TERMS, Inputs, Privileged, Reference, Sensors, noise_scale, observe
 from scaling.errors import InputError
 from scaling.tracking import rewards, starts, terminations
 from scaling.tracking.assist import harness_force
@@ -37,10 +37,18 @@ class TrackingEnv:
 
         The encoders' bias is in it; the observation noise only where a `key` is given.
         """
+        obs = self.seen(state, reference_at(store, state.clip, state.frame))
+        scale = self.config.randomisation.observation_noise
+        if scale == 0 or key is None:
+            return obs
+        width = jnp.asarray(scale * noise_scale(EXPERT_TERMS), obs.dtype)
+        return obs + width * jax.random.uniform(key, obs.shape, minval=-1.0, maxval=1.0)
+
+    def seen(self, state: EnvState, reference: Reference) -> Float[Array, "E obs"]:
+        """`observe` without noise, of a reference that was looked up before."""
         qpos, qvel = state.physics
-        reference = reference_at(store, state.clip, state.frame)
         joints = qpos[..., 7:] if state.encoder_bias is None else qpos[..., 7:] + state.encoder_bias
-        obs = observe(
+        return observe(
             EXPERT_TERMS,
             Inputs(
                 Sensors(qpos[..., 3:7], qvel[..., 3:6], joints, qvel[..., 6:]),
@@ -49,11 +57,6 @@ class TrackingEnv:
                 Privileged(self.in_clip(state, reference.qpos)[..., :3], qvel[..., :3]),
             ),
         )
-        scale = self.config.randomisation.observation_noise
-        if scale == 0 or key is None:
-            return obs
-        width = jnp.asarray(scale * noise_scale(EXPERT_TERMS), obs.dtype)
-        return obs + width * jax.random.uniform(key, obs.shape, minval=-1.0, maxval=1.0)
 
     def start(
         self, key: Key[Array, ""], task: Task, count: int, failures: Float[Array, "M B"] | None = None

@@ -7,6 +7,7 @@ from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, STUDENT_TERMS, observation_dim
 from scaling.distill.config import DaggerConfig
 from scaling.experts.bank import Bank
+from scaling.robot.model import STANDARD
 from scaling.students.config import StudentConfig
 from scaling.tracking.env import EnvConfig
 from scaling.tracking.physics import PhysicsState
@@ -34,6 +35,7 @@ class ToyPhysics:
     name = "toy"
     variants = 1
     ground = None
+    options = STANDARD
 
     def step(self, state, ctrl, force, assist, variant):
         velocity = (ctrl - state.qpos[..., 7:]) / 0.04

@@ -12,19 +12,25 @@ import numpy as np
 import pytest
 
 from scaling.dynamics.artifact import FOLDER, load
-from scaling.dynamics.model import ModelConfig
+from scaling.dynamics.model import ModelConfig, step
 from scaling.dynamics.train import TrainConfig
+from scaling.experts.actor import ExpertActors
 from scaling.experts.bank import load_bank
 from scaling.experts.checkpoint import Checkpoints
 from scaling.experts.competence import CompetenceConfig
-from scaling.experts.dream import DreamConfig, Dreamer, _finite, _valued, _written, init_actor
+from scaling.experts.critic import CriticConfig
+from scaling.experts.dream import DreamConfig, Dreamer, normaliser_of
+from scaling.experts.imagine import episodes, imagine, valued
+from scaling.experts.loop import pad_clusters
+from scaling.experts.memory import belongs, finite, written
 from scaling.experts.mesh import DreamBank
 from scaling.experts.roster import WaveConfig, open_roster
-from scaling.experts.train import pad_clusters, train_bank
+from scaling.experts.train import train_bank
 from scaling.motion.synthetic import generate
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.physics import CPhysics
 from scaling.tracking.reference import pack
+from scaling.tracking.rewards import RewardInputs, reward
 
 CONFIG = DreamConfig(
     envs=4,
@@ -40,6 +46,7 @@ CONFIG = DreamConfig(
     learning_rate=1e-3,
     model=ModelConfig(width=16, depth=1, soles=False),
     model_updates=2,
+    tail=CriticConfig(hidden=(8,)),
     dynamics=TrainConfig(window=2, batch=16),
     env=EnvConfig(reward="absolute", episode_seconds=4.0, start_noise=0.5),
 )
@@ -87,13 +94,13 @@ def test_stretches_of_the_memory_are_of_one_episode_and_never_cross_its_newest_s
     for turn in range(4):  # the ring of 12 columns is full after two more iterations and goes round
         memory = one(state.experts.memory)
         assert int(state.experts.iteration[0]) == turn
-        written = min(4 * (turn + 1), 12)
+        held_steps = min(4 * (turn + 1), 12)
         newest = (4 * turn) % 12 + 3
         ages = (np.arange(12) - newest - 1) % 12  # 11 the newest
         expert = one(state.experts)
-        rows, weight = trainer._rows(jax.random.key(turn), expert, 256, 3)
-        rows, weight = jax.tree.map(np.asarray, (rows, weight))
-        held = np.asarray(memory.qpos[:written])
+        rows, fine = trainer._stretches(jax.random.key(turn), expert, 256, 3)
+        rows, weight = jax.tree.map(np.asarray, (rows, belongs(rows, fine)))
+        held = np.asarray(memory.qpos[:held_steps])
         frames, clips, ends = (np.asarray(x) for x in (rows.frame, rows.clip, rows.ends))
         assert (weight[:, 0] == 1).all() and set(np.unique(weight)) <= {0.0, 1.0}
         for b in range(len(frames)):
@@ -105,7 +112,7 @@ def test_stretches_of_the_memory_are_of_one_episode_and_never_cross_its_newest_s
                 if weight[b, j]:
                     assert frames[b, j] == frames[b, j - 1] + 1 and clips[b, j] == clips[b, j - 1]
                     np.testing.assert_array_equal(rows.qpos[b, j], rows.next_qpos[b, j - 1])
-        late, _ = trainer._rows(jax.random.key(turn), expert, 64, 3, 4)
+        late, _ = trainer._stretches(jax.random.key(turn), expert, 64, 3, 4)
         found = {np.argwhere((held == qpos).all(axis=-1))[0][0] for qpos in np.asarray(late.qpos).reshape(-1, 36)}
         assert found == set(range(newest - 3, newest + 1))
         state, _ = iterate(state, task)
@@ -116,6 +123,8 @@ def test_an_iteration_changes_what_it_should(task, iterate, started):
     assert all(np.isfinite(value).all() and value.shape == (2,) for value in metrics)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.experts.actor, started.experts.actor)
     assert all(jax.tree.leaves(moved))
+    judged = jax.tree.map(lambda a, b: bool((a != b).any()), after.experts.critic.params, started.experts.critic.params)
+    assert all(jax.tree.leaves(judged))
     assert float(metrics.gradient_norm.min()) > 0
     gap = jax.tree.map(lambda a, b, c: (a - c) / jnp.where(b == c, 1.0, b - c), *(
         state.experts.__getattribute__(name).kernels[0] for state, name in
@@ -148,20 +157,51 @@ def test_who_has_spent_the_budget_stays_as_it_is(task, iterate, started):
     assert int(after.experts.iteration[1]) == 1
 
 
+def test_imagination_is_the_model_stepped_and_judged_as_the_environment_would(trainer, task, started):
+    expert, env = one(started.experts), trainer.env
+    rows = jax.tree.map(lambda x: x[0], expert.memory)
+    start, dream = episodes(rows), started.shared.dream
+    actor = jax.tree.map(lambda x: x + 0.01, expert.actor)
+    bank = trainer.kind.params(actor, normaliser_of(expert.statistics))
+    how = trainer._how._replace(noise=0.0)
+    alone = Task(task.store, task.clips[0], task.weights[0], task.assist)
+    none = jnp.zeros(start.clip.shape, bool)
+
+    @jax.jit
+    def both(start):
+        found = imagine(how, env, trainer.kind.policy, bank, dream, alone, start, (), none, jax.random.key(0))
+        state, seen, gains = start, [], []
+        for _ in range(how.horizon):
+            obs = env.observe(state, task.store)
+            action, _ = trainer.kind.policy.act(bank, (), obs, none)
+            physics = step(how.model, dream, state.physics, env.targets(task.store, state, action))
+            moved = state._replace(physics=physics, frame=state.frame + 1, last_action=action)
+            inputs = RewardInputs(env.errors(task.store, moved), physics.qpos, action, state.last_action)
+            seen, gains, state = [*seen, obs], [*gains, reward(how.reward, inputs)], moved
+        return found, jnp.stack([*seen, env.observe(state, task.store)]), jnp.stack(gains)
+
+    found, seen, gains = both(start)
+    np.testing.assert_allclose(found.obs, seen, atol=1e-4)
+    np.testing.assert_allclose(found.reward, gains, atol=1e-5)
+    assert found.counts.all()
+    late = start._replace(frame=jnp.broadcast_to(task.store.length[start.clip] - 2, start.frame.shape))
+    assert both(late)[0].counts.sum(axis=0).tolist() == [1] * len(late.frame)  # the clip is over
+
+
 def test_a_fresh_actor_plays_the_reference():
-    actor = init_actor(jax.random.key(0), (16,))
+    actor = ExpertActors((16,)).init(jax.random.key(0))
     assert max(float(jnp.abs(actor.kernels[-1]).max()), 0.0) < 1e-2
 
 
 def test_a_value_keeps_another_ones_derivative():
-    value, slope = jax.value_and_grad(lambda x: _valued(jnp.asarray(7.0), 3.0 * x))(2.0)
+    value, slope = jax.value_and_grad(lambda x: valued(jnp.asarray(7.0), 3.0 * x))(2.0)
     assert (float(value), float(slope)) == (7.0, 3.0)
 
 
 def test_steps_that_blew_up_end_where_they_began(started):
     rows = one(started.experts.memory)
     blown = rows._replace(next_qvel=rows.next_qvel.at[1, 2].set(jnp.inf))
-    mended, fine = _finite(blown)
+    mended, fine = finite(blown)
     assert fine.sum() == fine.size - 1 and not bool(fine[1, 2])
     np.testing.assert_array_equal(mended.next_qpos[1, 2], rows.qpos[1, 2])
     np.testing.assert_array_equal(mended.next_qvel[1, 2], rows.qvel[1, 2])
@@ -170,7 +210,7 @@ def test_steps_that_blew_up_end_where_they_began(started):
 def test_the_ring_is_written_in_place(started):
     rows = one(started.experts.memory)
     new = jax.tree.map(lambda x: x[:4] + 1 if x.dtype != bool else ~x[:4], rows)
-    after = _written(rows, new, 8)
+    after = written(rows, new, 8)
     np.testing.assert_array_equal(after.qpos[8:], new.qpos)
     np.testing.assert_array_equal(after.qpos[:8], rows.qpos[:8])
 

@@ -10,9 +10,10 @@ from scaling.contract.observation import EXPERT_TERMS, observation_dim
 from scaling.errors import InputError
 from scaling.experts import bank as banks
 from scaling.experts.competence import CompetenceConfig, compare
+from scaling.experts.loop import pad_clusters
 from scaling.experts.mesh import Program
 from scaling.experts.ppo import PPOConfig, actor_bank
-from scaling.experts.train import pad_clusters, train_bank
+from scaling.experts.train import train_bank
 from scaling.experts.warmstart import stiffening_action
 from scaling.motion.synthetic import generate
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv

@@ -13,22 +13,27 @@ import numpy as np
 import pytest
 
 from scaling.distill.config import DaggerConfig, ValConfig
+from scaling.distill.direct import DirectConfig
+from scaling.dynamics.model import ModelConfig
+from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
-from scaling.experts.bank import BankCard
+from scaling.experts.bank import BankCard, load_bank
 from scaling.experts.competence import CompetenceConfig
+from scaling.experts.dream import DreamConfig
+from scaling.experts.kept import halved, save_kept
 from scaling.experts.ppo import PPOConfig
-from scaling.motion.corpus import CorpusConfig
+from scaling.motion.corpus import Corpus, CorpusConfig
 from scaling.motion.read import write_npz
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import generate
 from scaling.record.runs import read_log, read_row
-from scaling.record.store import Artifact
+from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import read_table, rows_of
 from scaling.study import experiments
-from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart
+from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart, with_bank
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
-from scaling.study.stages import Teaching
+from scaling.study.stages import Teaching, corpus_stage, teaching_stages
 from scaling.tracking.env import EnvConfig
 
 ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)
@@ -115,6 +120,72 @@ def test_a_second_call_redoes_nothing_and_says_the_same(finished):
     assert Path(again["table"]).read_bytes() == before
     assert again["sentences"] == summary["sentences"]
     assert time.perf_counter() - began < 60
+
+
+DIRECT = DirectConfig(
+    DreamConfig(
+        envs=4,
+        unroll=4,
+        iterations=2,
+        memory=8,
+        head_start=0,
+        warm_start=0.0,
+        horizon=2,
+        actor_updates=1,
+        actor_batch=2,
+        model=ModelConfig(width=8, depth=1, soles=False),
+        model_updates=1,
+        dynamics=TrainConfig(window=2, batch=4),
+        env=replace(ENV, reward="absolute"),
+    )
+)
+
+
+@pytest.mark.slow
+def test_students_without_experts_stand_beside_those_with(finished):
+    out, _, whole = finished
+    again = run_study(tiny(direct=DIRECT), out, "a command")
+    assert {name for name in again["seconds"] if name not in again["cached"]} >= {
+        "direct mlp 0.05M",
+        "closed loop mlp 0.05M, direct",
+    }
+    rows = rows_of(read_table(again["table"]))
+    taught, alone = rows[: len(whole)], rows[len(whole) :]
+    assert [row["val_loss"] for row in taught] == [row["val_loss"] for row in whole]
+    assert [(row["trainer"], row["arm"], row["seed"]) for row in alone] == [("direct", 1.0, 0), ("direct", 1.0, 1)]
+    for row in alone:
+        assert row.get("val_loss") is None and row["clusters"] is None and np.isfinite(row["survival_s_assist0"])
+        assert row["env_steps"] == 4 * 4 * 2 and row["params"] == whole[0]["params"]
+    assert again["sentences"][1:] == finished[1]["sentences"][1:]  # the laws are of those who were taught
+
+
+@pytest.mark.slow
+def test_a_kept_bank_takes_the_place_of_training(finished, tmp_path):
+    out, summary, _ = finished
+    [corpus_folder] = [path for path in (out / "store" / "corpus").iterdir() if (path / "corpus.json").exists()]
+    corpus = Corpus.load(corpus_folder)
+    bank, card = load_bank(Path(summary["banks"][0]))
+    [clusters] = [
+        found
+        for path in (out / "store" / "clusters").glob("*/clusters.json")
+        if (found := json.loads(path.read_text()))["report"]["clusters"] == 2
+    ]
+    config = {"motions": asdict(tiny().motions), "clustering": clusters["report"]}
+    save_kept(tmp_path / "kept", bank, card, np.array(clusters["labels"]), corpus, config, "a command")
+    study = with_bank(tiny(assist=0.1), str(tmp_path / "kept"))
+    assert study.clusters == (2,) and study.assist == card.assist == 0.1
+    store = ArtifactStore(tmp_path / "store")
+    teaching = teaching_stages(store, study, corpus_stage(store, study), 2)
+    found, said = load_bank(teaching.bank.path)
+    for mine, same in zip(found.kernels, halved(bank).kernels, strict=True):
+        np.testing.assert_array_equal(mine, same)
+    assert said == card and (teaching.bank.path / "pictures" / "best" / "strip.png").is_file()
+    assert teaching.teacher().labels.tolist() == clusters["labels"]
+    other = replace(study, motions=replace(study.motions, seed=5))
+    with pytest.raises(InputError, match="other motions than these"):
+        teaching_stages(store, other, corpus_stage(store, other), 2)
+    with pytest.raises(InputError, match="no kept bank here"):
+        quickstart(bank=str(tmp_path))
 
 
 @pytest.mark.slow

@@ -1,0 +1,76 @@
+"""Banks of experts that really track, kept in the repository for whoever has no GPU and little time.
+
+    python experiments/banks.py generated     # 4 experts on the motion that the quickstart generates, about MIN minutes
+    python experiments/banks.py g1_moves      # 4 experts on 20 minutes of real clips (CC BY 4.0, not in the repository)
+
+Dreamed experts on the quickstart's corpus and clustering, trained longer than the quickstart can afford; kept in
+`banks/NAME` with the parameters in float16 and scored as they are kept: 512 random starts of at most 10 s at assist 0
+in converged C MuJoCo. `scaling quickstart --bank experiments/banks/NAME` distils from them. Stopped, it goes on.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from scaling.experts.bank import load_bank, save_bank
+from scaling.experts.competence import CompetenceConfig, measure_competence
+from scaling.experts.dream import DreamConfig
+from scaling.experts.kept import halved, save_kept
+from scaling.motion.corpus import Corpus
+from scaling.record.store import ArtifactStore
+from scaling.study import stages
+from scaling.study.config import quickstart
+from scaling.study.keep_bank import keep_bank
+from scaling.tracking.env import EnvConfig
+from scaling.view.experts import picture_bank
+
+FOLDER = Path(__file__).with_suffix("")
+MOTIONS = {"generated": None, "g1_moves": "../shared/motions/g1_29dof/g1_moves"}
+EXPERTS = DreamConfig(iterations=300, env=EnvConfig(reward="absolute", episode_seconds=10.0, start_noise=0.5))
+SCORE = CompetenceConfig(starts=512, seconds=10.0, target=2.0)
+
+
+def main() -> None:
+    """One bank."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=tuple(MOTIONS))
+    parser.add_argument("--iterations", type=int, default=EXPERTS.iterations)
+    parser.add_argument("--out", type=Path, default=Path("runs/banks"))
+    given = parser.parse_args()
+    began = time.monotonic()
+    config = replace(
+        quickstart(MOTIONS[given.name]),
+        clusters=(4,),
+        experts=replace(EXPERTS, iterations=given.iterations),
+        competence=CompetenceConfig(starts=16, seconds=3.0),  # the figures kept are of the rounded experts, below
+    )
+    store = ArtifactStore(given.out.resolve() / given.name)
+    made = stages.corpus_stage(store, config)
+    clusters = stages.cluster_stage(store, made, 4, config.seed)
+    trained = stages.bank_stage(store, config, made, clusters)
+    corpus, grouped = Corpus.load(made.path), stages.load_clusters(clusters)
+    clips, members = stages.store_of(corpus), grouped.experts(corpus)
+    bank, card = load_bank(trained.path)
+    bank = halved(bank)
+    before = {row["cluster"]: row["restored"] for row in card.competence}
+    rows = measure_competence(bank, clips, members, 0.0, SCORE, given.name)
+    card = replace(card, competence=[row | {"restored": before[row["cluster"]]} for row in rows])
+    command = f"python experiments/banks.py {given.name} --iterations {given.iterations}"
+    settings = {"motions": asdict(replace(config.motions, path=None)), "corpus": asdict(config.corpus)}
+    settings["clustering"] = grouped.report
+    save_kept(FOLDER / given.name, bank, card, grouped.labels, corpus, settings, command)
+    work = given.out.resolve() / given.name / "kept"
+    save_bank(work, bank, card)
+    picture_bank(work, bank, card, clips)
+    if not (work / "log").exists():
+        os.symlink(trained.path / "log", work / "log")
+    minutes = trained.seconds / 60 if trained.cached else (time.monotonic() - began) / 60
+    names = [f"cluster {k}" for k in range(4)]
+    title = f"Kept bank: {given.name}"
+    print(keep_bank(work, FOLDER / given.name, names, title, command, minutes))
+
+
+if __name__ == "__main__":
+    main()
