@@ -22,6 +22,7 @@ from real_experts import CONFIG, EXPERTS, clips_and_clusters
 
 from scaling.bench.row import machine
 from scaling.dynamics.model import ModelConfig
+from scaling.dynamics.train import TrainConfig
 from scaling.experts.competence import CompetenceConfig, measure_competence
 from scaling.experts.critic import CriticConfig
 from scaling.experts.dream import DreamConfig
@@ -49,6 +50,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "no-warm-start": {"warm_start": 0.0},
     "half-the-model-updates": {"model_updates": 12},
     "double-the-model-updates": {"model_updates": 48},
+    "smaller-model-batches": {"model_updates": 48, "dynamics": TrainConfig(window=6, batch=256)},
+    "model-muon": {"dynamics": TrainConfig(window=6, batch=512, optimiser="muon")},
+    "model-rate-3e-3": {"dynamics": TrainConfig(window=6, batch=512, learning_rate=3e-3)},
     "tail": {"tail": CriticConfig()},
     "relu": {"model": ModelConfig(activation="relu")},
     "elu": {"model": ModelConfig(activation="elu")},

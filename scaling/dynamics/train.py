@@ -1,5 +1,6 @@
 """Training of the learned simulator: a loss over windows, its terms balanced at the start, one scan of updates."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +21,11 @@ from scaling.tracking.physics import PhysicsState
 
 _CHUNK = 50  # updates between two looks at the loss
 
-OPTIMISERS = {"radam": optax.radam, "adam": optax.adam}
+OPTIMISERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "muon": optax.contrib.muon,
+    "radam": optax.radam,
+}
 
 
 @dataclass(frozen=True)

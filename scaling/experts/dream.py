@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from scaling.contract.normaliser import Normaliser
 from scaling.dynamics.data import CollectConfig, Play, Transitions, Window, advance, begin
 from scaling.dynamics.model import Dream, ModelConfig, init, measure_scales
+from scaling.dynamics.train import OPTIMISERS as MODEL_OPTIMISERS
 from scaling.dynamics.train import TrainConfig, losses
 from scaling.experts import critic
 from scaling.experts.actor import OBS, Actors, ExpertActors
@@ -185,7 +186,8 @@ class Dreamer:
         self._noise = noise
         clip = optax.clip_by_global_norm(config.max_grad_norm)
         self._actor = optax.chain(clip, OPTIMISERS[config.optimiser]())
-        self._model = optax.chain(optax.clip_by_global_norm(config.dynamics.gradient_norm), optax.scale_by_radam())
+        downhill = MODEL_OPTIMISERS[config.dynamics.optimiser](1.0)
+        self._model = optax.chain(optax.clip_by_global_norm(config.dynamics.gradient_norm), downhill)
 
     # All experts at once -----------------------------------------------------------------------------------------
 
@@ -337,7 +339,7 @@ class Dreamer:
             value, grads = jax.tree.map(self._mean, (value, grads))
             change, after = self._model.update(grads, moments, params)
             healthy = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(grads))
-            stepped = jax.tree.map(lambda p, c: p - rate * c, params, change)
+            stepped = jax.tree.map(lambda p, c: p + rate * c, params, change)
             return _kept(healthy, (stepped, after), (params, moments)), value
 
         start = (shared.dream.params, shared.optimiser)

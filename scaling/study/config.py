@@ -60,8 +60,8 @@ class StudyConfig:
     motions: MotionsConfig = field(default_factory=MotionsConfig)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     clusters: tuple[int, ...] = (4, 2)
-    assist: float = 0.1
-    experts: ExpertConfig = field(default_factory=PPOConfig)
+    assist: float = 0.0
+    experts: ExpertConfig = field(default_factory=DreamConfig)
     expert_budget: Literal["per_expert", "total"] = "per_expert"
     waves: WaveConfig = field(default_factory=WaveConfig)
     bank: str | None = None
