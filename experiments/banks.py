@@ -5,29 +5,39 @@
 
 Dreamed experts on the quickstart's corpus and clustering, trained longer than the quickstart can afford; kept in
 `banks/NAME` with the parameters in float16 and scored as they are kept: 512 random starts of at most 10 s at assist 0
-in converged C MuJoCo. `scaling quickstart --bank experiments/banks/NAME` distils from them. Stopped, it goes on.
+in converged C MuJoCo. `banks/NAME/SIMULATOR.md` is the error card of the simulator that they dreamed in, on test
+motions that neither it nor they saw, against C MuJoCo and against MJX. `scaling quickstart --bank
+experiments/banks/NAME` distils from them. Stopped, it goes on where it was.
 """
 
 import argparse
-import os
+import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import jax
+
+from scaling.dynamics.artifact import FOLDER as SIMULATOR
+from scaling.dynamics.card import text
+from scaling.dynamics.data import CollectConfig
 from scaling.experts.bank import load_bank, save_bank
 from scaling.experts.competence import CompetenceConfig, measure_competence
 from scaling.experts.dream import DreamConfig
 from scaling.experts.kept import halved, save_kept
+from scaling.experts.simulator import card_simulator
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
 from scaling.study import stages
 from scaling.study.config import quickstart
 from scaling.study.keep_bank import keep_bank
 from scaling.tracking.env import EnvConfig
+from scaling.tracking.physics import make_physics
 from scaling.view.experts import picture_bank
 
 FOLDER = Path(__file__).with_suffix("")
 MOTIONS = {"generated": None, "g1_moves": "../shared/motions/g1_29dof/g1_moves"}
+PLAY = CollectConfig(envs=32, steps=250)
 EXPERTS = DreamConfig(iterations=300, env=EnvConfig(reward="absolute", episode_seconds=10.0, start_noise=0.5))
 SCORE = CompetenceConfig(starts=512, seconds=10.0, target=2.0)
 
@@ -63,10 +73,18 @@ def main() -> None:
     save_kept(FOLDER / given.name, bank, card, grouped.labels, corpus, settings, command)
     work = given.out.resolve() / given.name / "kept"
     save_bank(work, bank, card)
+    shutil.copytree(trained.path / "log", work / "log", dirs_exist_ok=True)
     picture_bank(work, bank, card, clips)
-    if not (work / "log").exists():
-        os.symlink(trained.path / "log", work / "log")
     minutes = trained.seconds / 60 if trained.cached else (time.monotonic() - began) / 60
+    unseen = grouped.of_split(corpus, "test")
+    cards = [f"# The simulator that {given.name} dreamed in", ""]
+    for backend in ("mujoco", "mjx"):
+        found = card_simulator(
+            jax.random.key(1), trained.path / SIMULATOR, bank, clips, unseen, make_physics(backend), PLAY
+        )
+        if found is not None:
+            cards += [f"## Against {backend}", "", "```", text(found), "```", ""]
+    (FOLDER / given.name / "SIMULATOR.md").write_text("\n".join(cards))
     names = [f"cluster {k}" for k in range(4)]
     title = f"Kept bank: {given.name}"
     print(keep_bank(work, FOLDER / given.name, names, title, command, minutes))
