@@ -2,10 +2,12 @@
 
     python benchmarks/gpu_experts.py speed --out OUT [--experts 1 8 64 384]
     python benchmarks/gpu_experts.py train --out OUT --clip walk1_subject1.csv.gz [--minutes 8] [--recipe ppo|dream]
+    python benchmarks/gpu_experts.py train --out OUT --clip FOLDER --experts 128 --recipe dream
 
 `speed`: PPO control steps/s and compile seconds at each number of experts over the same environments in all, in MJX.
-`train`: one expert for each segment of a clip, all at once in MJX, until the time is up; then `success_sonic` over 10 s
-with Wilson intervals, from random starts at assist 0 in converged C MuJoCo, beside open-loop playback.
+`train`: one expert for each segment of a clip (or for the first so many of a folder), all at once in MJX, until the
+time is up; then `success_sonic` over 10 s with Wilson intervals, from random starts at assist 0 in converged C MuJoCo,
+beside open-loop playback.
 JSON is written as it comes (OUT/speed.json, OUT/train.json), so a call that is cut off has lost nothing but its end.
 `--rehearse` takes tiny sizes and ends in minutes on a CPU; its figures mean nothing.
 """
@@ -30,14 +32,14 @@ from scaling.experts.loop import pad_clusters
 from scaling.experts.mesh import ExpertConfig, Program, gather
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.clip import resample
-from scaling.motion.read import read_motion
+from scaling.motion.read import read_motions
 from scaling.motion.segment import SegmentConfig, cut
 from scaling.record.files import write_json
 from scaling.record.timing import medians
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.intervals import wilson
 from scaling.tracking.physics import MjxPhysics
-from scaling.tracking.reference import make_store
+from scaling.tracking.reference import pack
 
 SEGMENTS = SegmentConfig(min_seconds=10.1, target_seconds=15.0, max_seconds=20.4)
 """Long enough for 10 s from any start that `random_starts` draws."""
@@ -100,16 +102,20 @@ def recipe_of(name: str, scale: Scale) -> ExpertConfig:
 def train(scale: Scale, recipe: str, clip: Path, minutes: float, seed: int, out: Path) -> None:
     """`train.json`: the curve while it learns, then each expert's row and all their starts together."""
     began = time.perf_counter()
-    motion = resample(read_motion(clip))
-    pieces = cut(motion.qpos, motion.rate_hz, SEGMENTS)[: scale.segments]
-    starts, lengths = (np.array(part) for part in zip(*pieces, strict=True))
-    store = make_store(motion.qpos, starts, lengths)
+    motions = [resample(motion) for motion in read_motions(str(clip)).motions]
+    pieces = [
+        motion.qpos[start : start + length]
+        for motion in motions
+        for start, length in cut(motion.qpos, motion.rate_hz, SEGMENTS)
+    ][: scale.segments]
+    store = pack(pieces)
+    lengths = np.array([len(piece) for piece in pieces])
     clusters = [np.array([index]) for index in range(len(pieces))]
     config = recipe_of(recipe, scale)
     program = Program(TrackingEnv(MjxPhysics(), config.env), config, scale.chunk)
     task = Task(store, *pad_clusters(clusters, lengths), jnp.zeros(()))
     state = program.init(np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), len(pieces)))), task)
-    found: dict[str, Any] = {"machine": machine(), "physics": "mjx", "clip": motion.name, "config": asdict(config)}
+    found: dict[str, Any] = {"machine": machine(), "physics": "mjx", "clip": str(clip.name), "config": asdict(config)}
     found |= {"experts": len(pieces), "recipe": recipe, "seed": seed, "curve": []}
     done, running = 0, 0.0
     while True:
@@ -130,7 +136,7 @@ def train(scale: Scale, recipe: str, clip: Path, minutes: float, seed: int, out:
             break
     bank = jax.tree.map(np.asarray, program.actors(state))
     with jax.default_device(jax.devices("cpu")[0]):
-        held = make_store(motion.qpos, starts, lengths)
+        held = pack(pieces)
         score = CompetenceConfig(starts=scale.starts, seconds=scale.seconds)
         found["competence"] = measure_competence(bank, held, clusters, 0.0, score)
     for who in ("expert", "open_loop"):
@@ -146,9 +152,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("speed", "train"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--experts", type=int, nargs="+", help="of `speed`: how many at once, one run each")
+    parser.add_argument(
+        "--experts", type=int, nargs="+", help="of `speed`: how many at once, one run each; of `train`: one, at most"
+    )
     parser.add_argument("--recipe", choices=("ppo", "dream"), default="ppo", help="of `train`")
-    parser.add_argument("--clip", type=Path, help="of `train`: the motion file")
+    parser.add_argument("--clip", type=Path, help="of `train`: a motion file, or a folder of them")
     parser.add_argument("--minutes", type=float, default=8.0, help="of `train`: all of it, scoring included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes, to see that it runs")
@@ -160,6 +168,8 @@ def main() -> None:
     elif given.clip is None:
         parser.error("train needs --clip")
     else:
+        if given.experts:
+            scale = replace(scale, segments=given.experts[0])
         train(scale, given.recipe, given.clip, given.minutes if not given.rehearse else 0.0, given.seed, given.out)
 
 

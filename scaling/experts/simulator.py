@@ -19,7 +19,7 @@ from scaling.tracking.physics import Physics
 from scaling.tracking.reference import ClipStore
 
 HORIZONS = (1, 8, 32, 100)
-PLAY = CollectConfig(envs=32, steps=250)
+PLAY = CollectConfig(envs=16, steps=150)
 _ENV = EnvConfig(start_noise=0.5)
 
 

@@ -137,7 +137,7 @@ def with_experts(config: StudyConfig, recipe: str) -> StudyConfig:
 
 _ENV = EnvConfig(episode_seconds=4.0, start_noise=0.5)
 RECIPES: dict[str, ExpertConfig] = {
-    "dream": DreamConfig(iterations=40, env=replace(_ENV, reward="absolute")),
+    "dream": DreamConfig(iterations=32, env=replace(_ENV, reward="absolute")),
     "ppo": PPOConfig(envs=128, iterations=120, assist=0.1, env=_ENV),
 }
 
@@ -168,8 +168,10 @@ def quickstart(motions: str | None = None, experts: str = "dream", bank: str | N
         motions=MotionsConfig(path=motions),
         corpus=CorpusConfig(segments=SegmentConfig(min_seconds=4.0, target_seconds=8.0, max_seconds=16.0)),
         assist=0.0,
+        competence=CompetenceConfig(starts=96, seconds=5.0),
         val=ValConfig(assist=0.0, env=_ENV),
         dagger=DaggerConfig(rounds=3, updates=300, envs=4, own_steps=32, assist=0.0, env=_ENV),
+        closed_loop=ClosedLoopConfig(starts=32, seconds=5.0),
     )
     config = with_experts(base, experts)
     return with_bank(config, bank) if bank else config
