@@ -100,18 +100,22 @@ def table(folder: Path) -> list[str]:
     for recipe in RECIPES:
         mine = [run for run in runs if run["recipe"] == recipe]
         for mark in MARKS:
-            here = [one["competence"] for run in mine for one in run["marks"] if one["minutes"] == mark]
+            at = [one for run in mine for one in run["marks"] if one["minutes"] == mark]
+            here = [one["competence"] for one in at]
             if not here:
                 continue
+            iterations = np.mean([one["iterations"] for one in at])
             seconds = np.array([[row["expert_seconds"][0] for row in rows] for rows in here])
             errors = np.array([[row["expert_mpjpe_rad"][0] for row in rows] for rows in here])
             spread = bootstrap_mean(seconds.mean(axis=1)) if len(here) > 1 else None
             interval = f"[{spread.low:.2f}, {spread.high:.2f}]" if spread else "one seed"
             each = [f"{value:.2f}" for value in seconds.mean(axis=0)]
-            lines.append([recipe, mark, len(here), *each, seconds.mean(), interval, errors.mean()])
+            lines.append([recipe, mark, round(iterations), len(here), *each, seconds.mean(), interval, errors.mean()])
     base = [f"{row['open_loop_seconds'][0]:.2f}" for row in runs[0]["marks"][0]["competence"]]
-    lines.append(["open loop", "", "", *base, np.mean([float(value) for value in base]), "", ""])
-    return grid(("recipe", "minutes", "seeds", *EXPERTS, "mean, s", "over seeds", "joint error, rad"), lines)
+    lines.append(["open loop", "", "", "", *base, np.mean([float(value) for value in base]), "", ""])
+    return grid(
+        ("recipe", "minutes", "iterations", "seeds", *EXPERTS, "mean, s", "over seeds", "joint error, rad"), lines
+    )
 
 
 def main() -> None:
@@ -127,7 +131,8 @@ def main() -> None:
             out = FOLDER / f"{recipe}_{seed}.json"
             if not (out.exists() and json.loads(out.read_text())["done"]):
                 train(recipe, seed, given.minutes, out)
-            command = f"`python experiments/dream_vs_ppo.py --minutes {given.minutes:g} --seeds {given.seeds}`"
+            command = f"`python experiments/dream_vs_ppo.py --minutes {given.minutes:g} --seeds {given.seeds}"
+            command += f" --recipes {' '.join(given.recipes)}`"
             text = "\n".join(["# Dreamed experts beside PPO's", "", f"{command}, {machine()}", "", *table(FOLDER)])
             (FOLDER / "RESULT.md").write_text(text + "\n")
 
