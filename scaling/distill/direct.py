@@ -32,6 +32,7 @@ from scaling.students.config import StudentConfig
 from scaling.students.count import parameters, training_flops_per_token
 from scaling.tracking.env import EnvConfig, TrackingEnv
 from scaling.tracking.physics import Physics
+from scaling.tracking.randomise import Randomisation
 from scaling.tracking.reference import make_store
 
 _WAVES = WaveConfig()
@@ -46,7 +47,10 @@ class DirectConfig:
 
     dream: DreamConfig = field(
         default_factory=lambda: DreamConfig(
-            envs=128, actor_batch=64, warm_start=0.0, env=EnvConfig(reward="absolute", start_noise=0.5)
+            envs=128,
+            actor_batch=64,
+            warm_start=0.0,
+            env=EnvConfig(reward="absolute", start_noise=0.5, randomisation=Randomisation(observation_noise=1.0)),
         )
     )
     arms: tuple[float, ...] = (1.0,)

@@ -143,8 +143,8 @@ def advance(
 
     def body(play: Play, key: Array) -> tuple[Play, Transitions]:
         state, memory, since, first, level = play
-        action_key, reset_key, noise_key = jax.random.split(key, 3)
-        action, memory = policy.act(params, memory, env.observe(state, task.store), first)
+        action_key, reset_key, noise_key, sense_key = jax.random.split(key, 4)
+        action, memory = policy.act(params, memory, env.observe(state, task.store, sense_key), first)
         action = action + level[:, None] * jax.random.normal(action_key, action.shape)
         ctrl = env.targets(task.store, state, action)
         physics = env.advance(task, state, action)

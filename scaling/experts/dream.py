@@ -6,7 +6,7 @@ gradient, no advantages.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,7 @@ from scaling.tracking import rewards
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.episode import select
 from scaling.tracking.physics import PhysicsState
+from scaling.tracking.randomise import Randomisation
 
 OPTIMISERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adam": optax.scale_by_adam,
@@ -89,8 +90,10 @@ class DreamConfig:
             raise ValueError(f"gradients {self.gradients!r}: one of {GRADIENTS}")
         if not 0.0 <= self.average < 1.0:
             raise ValueError(f"average {self.average}: at least 0 and below 1")
-        if self.env.randomisation.variants > 1 or self.env.randomisation.latency[1] > 0:
-            raise ValueError("a learned simulator is of one robot without delay: leave randomisation out")
+        if replace(self.env.randomisation, observation_noise=0.0) != Randomisation():
+            raise ValueError(
+                "a learned simulator is of an undisturbed robot: only sensor noise may be random"
+            )
 
     @property
     def assist(self) -> float:

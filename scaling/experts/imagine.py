@@ -29,7 +29,7 @@ class Imagination(NamedTuple):
 
 
 class Imagined(NamedTuple):
-    """Roll-outs: the reward of each step, whether it counts, and what was seen before it (and after the last)."""
+    """Roll-outs: the reward of each step, if it counts, and what perfect sensors saw before it (and after the last)."""
 
     reward: Float[Array, "H B"]
     counts: Bool[Array, "H B"]
@@ -91,17 +91,19 @@ def imagine(
     clip = jnp.broadcast_to(start.clip, (how.horizon + 1, batch))
     frame = start.frame + jnp.arange(how.horizon + 1)[:, None]
     references = reference_at(store, clip, frame)
-    noise = how.noise * jax.random.normal(key, (how.horizon, batch, 29))
+    action_key, sense_key = jax.random.split(key)
+    noise = how.noise * jax.random.normal(action_key, (how.horizon, batch, 29))
+    sensed = env.sensor_noise(sense_key, (how.horizon, batch))
 
     def seen(physics: PhysicsState, last_action: Array, reference: Reference) -> Array:
         return env.seen(start._replace(physics=physics, last_action=last_action), reference)
 
     def body(carry: Any, given: Any) -> tuple[Any, Any]:
         physics, last_action, memory, first = carry
-        reference, noise, true = given
+        reference, noise, sensed, true = given
         physics = clip_cotangent(how.cotangent_limit, physics)
         obs = seen(physics, last_action, reference)
-        action, memory = policy.act(params, memory, obs, first)
+        action, memory = policy.act(params, memory, obs + sensed, first)
         action = action + noise
         ctrl = decode_action(action, reference.qpos, reference.qvel)
         if true is not None:
@@ -113,7 +115,7 @@ def imagine(
 
     now = jax.tree.map(lambda x: x[:-1], references)
     last, (obs, physics, action, before) = jax.lax.scan(
-        body, (start.physics, start.last_action, memory, first), (now, noise, true)
+        body, (start.physics, start.last_action, memory, first), (now, noise, sensed, true)
     )
     final = seen(last[0], last[1], jax.tree.map(lambda x: x[-1], references))
     wanted = key_bodies(*frame_at(store, clip[1:], frame[1:]))

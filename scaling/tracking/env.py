@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.action import decode_action
@@ -38,11 +39,15 @@ class TrackingEnv:
         The encoders' bias is in it; the observation noise only where a `key` is given.
         """
         obs = self.seen(state, reference_at(store, state.clip, state.frame))
+        return obs if key is None else obs + self.sensor_noise(key, obs.shape[:-1])
+
+    def sensor_noise(self, key: Key[Array, ""], lead: tuple[int, ...]) -> Float[Array, "*lead obs"]:
+        """What the sensors add to so many observations."""
         scale = self.config.randomisation.observation_noise
-        if scale == 0 or key is None:
-            return obs
-        width = jnp.asarray(scale * noise_scale(EXPERT_TERMS), obs.dtype)
-        return obs + width * jax.random.uniform(key, obs.shape, minval=-1.0, maxval=1.0)
+        width = scale * noise_scale(EXPERT_TERMS).astype(np.float32)
+        if scale == 0:
+            return jnp.zeros((*lead, len(width)))
+        return jnp.asarray(width) * jax.random.uniform(key, (*lead, len(width)), minval=-1.0, maxval=1.0)
 
     def seen(self, state: EnvState, reference: Reference) -> Float[Array, "E obs"]:
         """`observe` without noise, of a reference that was looked up before."""

@@ -29,6 +29,7 @@ from scaling.experts.train import train_bank
 from scaling.motion.synthetic import generate
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
 from scaling.tracking.physics import CPhysics
+from scaling.tracking.randomise import Randomisation
 from scaling.tracking.reference import pack
 from scaling.tracking.rewards import RewardInputs, reward
 
@@ -280,6 +281,7 @@ def train_spread(work):
         ({"gradients": "true", "horizon": 8}, "true states at most unroll"),
         ({"average": 1.0}, "average"),
         ({"envs": 0}, "envs"),
+        ({"env": EnvConfig(randomisation=Randomisation(encoder_bias=0.1))}, "only sensor noise"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(change, sentence):
