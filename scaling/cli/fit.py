@@ -40,7 +40,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _fit(arguments: argparse.Namespace) -> Outcome:
     from scaling.laws import card_markdown, fit_table, write_card
-    from scaling.laws.forms import NAMES
+    from scaling.laws.catalogue import NAMES
 
     available = ", ".join(("auto", *NAMES[1:]))
     if arguments.form in _AWAITED:

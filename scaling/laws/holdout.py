@@ -134,7 +134,7 @@ def rolling_error(form: Form, found: Observations, delta: float) -> float | None
         return None
     origins = origins[-8:]
     weights = np.stack([(axis < steps[k]).astype(float) for k in origins])
-    u, y, log_x, mean = scaled(x, found.loss)  # a change of units only: nothing of the rows ahead enters
+    u, y, log_x, mean = scaled(form, x, found.loss)  # a change of units only: nothing of the rows ahead enters
     theta = optimum(form, u, y, weights, delta, starts=4)[0]
     params = form.unscale(form.natural(theta), log_x, mean)
     predicted = np.array(form.predict(params, x))

@@ -10,8 +10,9 @@ import numpy as np
 
 from scaling.errors import InputError
 from scaling.laws import holdout as hold
+from scaling.laws.catalogue import NAMES, make
 from scaling.laws.fit import DELTA, STARTS, Curve, Fit, fit_form, refusal
-from scaling.laws.forms import NAMES, Form, make
+from scaling.laws.forms import Form
 from scaling.laws.observations import Observations, levels, observe
 from scaling.laws.support import assess
 from scaling.laws.table import Table, from_columns, read_table
