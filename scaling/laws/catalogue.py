@@ -6,6 +6,7 @@ from scaling.errors import InputError
 from scaling.laws.broken import Broken
 from scaling.laws.distillation import Distillation
 from scaling.laws.forms import Constant, Form, LogLinear, PowerTerms
+from scaling.laws.observations import BUDGETS
 from scaling.laws.repeated import Repeated
 from scaling.laws.tied import Overtraining, Straight
 
@@ -13,7 +14,6 @@ NAMES = (
     "constant", "log", "power", "straight", "broken", "chinchilla", "overtraining", "repeated", "clusters",
     "distillation",
 )  # fmt: skip
-BUDGETS = ("size", "data", "compute")
 
 
 def power(variable: str = "data") -> PowerTerms:

@@ -41,7 +41,7 @@ def objective(
 def solve(
     form: Form | InLoss,
     u: Float[np.ndarray, "n v"],
-    log_y: Float[np.ndarray, " n"],
+    log_y: Float[np.ndarray, " n"] | Float[np.ndarray, "b n"],
     weights: Float[np.ndarray, "b n"],
     starts: Float[np.ndarray, "b p"],
     delta: float = 1e-3,
@@ -58,7 +58,8 @@ def solve(
     fixes one coordinate at a value for each problem. Blocks run on threads: NumPy's loops release the interpreter.
     """
     top = float(np.exp(np.max(log_y))) if top is None else top
-    block = max(1, ROWS_AT_ONCE // max(1, len(log_y)))
+    block = max(1, ROWS_AT_ONCE // max(1, len(u)))
+    log_y = np.broadcast_to(log_y, weights.shape)
     low, high = (np.broadcast_to(side, starts.shape).copy() for side in form.bounds(top, u))
     if held is not None:
         low[:, held[0]] = high[:, held[0]] = held[1]
@@ -66,7 +67,7 @@ def solve(
     def part(i: int) -> Solution:
         rows = slice(i, i + block)
         return solve_block(
-            form, u, log_y, weights[rows], starts[rows], delta, low[rows], high[rows], iterations, tolerance
+            form, u, log_y[rows], weights[rows], starts[rows], delta, low[rows], high[rows], iterations, tolerance
         )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -106,7 +107,8 @@ def solve_block(
         t, w, d = theta[active], weights[active], width[active, None]
         least, most = low[active], high[active]
         f, jacobian, aux = form.evaluate(t, u)
-        r = f - log_y
+        goal = log_y[active]
+        r = f - goal
         value = np.sum(w * huber(r, d), axis=1)
         size_r = np.abs(r)
         psi = w * np.clip(r, -d, d)
@@ -135,7 +137,7 @@ def solve_block(
         step *= np.minimum(1.0, 2.0 / np.maximum(np.max(np.abs(step), axis=1, keepdims=True), 1e-300))
         trial = np.clip(t + step, least, most)
         with np.errstate(invalid="ignore"):
-            after = np.sum(w * huber(form.evaluate(trial, u)[0] - log_y, width[active, None]), axis=1)
+            after = np.sum(w * huber(form.evaluate(trial, u)[0] - goal, width[active, None]), axis=1)
         downhill = np.sum(gradient * (trial - t), axis=1) < 0
         accept = np.isfinite(after) & (after < value) & downhill & ~narrower
         theta[active] = np.where(accept[:, None], trial, t)
