@@ -17,7 +17,7 @@ PROFILED = ("E", "R_D", "R_N", "x0", "w", "c0", "c1", "d1")  # beside the expone
 OFFSETS = np.geomspace(3e-3, 6.0, 14)
 OUTLIER = 4.0  # robust standard deviations
 MOST_RUNS = 400
-SIMULATIONS = 199
+SIMULATIONS = 99
 
 
 def sandwich(residuals: Float[np.ndarray, " n"], delta: float) -> float:
@@ -97,7 +97,8 @@ def influence(found: Observations, fit: Fit, errors: dict[str, float], delta: fl
     """Outliers, the fit without them, and the runs whose absence moves an exponent most (in its standard errors)."""
     form, x = fit.form, found.x(fit.form.variables)
     centred = fit.residuals - np.median(fit.residuals)
-    spread = 1.4826 * float(np.median(np.abs(centred)))
+    kept = np.sort(np.abs(centred))[len(fit.params) :]  # a robust fit goes through as many points as it has parameters
+    spread = 1.4826 * float(np.median(kept)) if len(kept) else 0.0
     far = np.abs(centred) > OUTLIER * spread if spread > 1e-9 else np.zeros(len(found), bool)
     outliers = [{"row": int(found.row[i]), "residual": float(fit.residuals[i])} for i in np.flatnonzero(far)]
     without = None
