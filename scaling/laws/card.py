@@ -115,9 +115,13 @@ def checks(record: Mapping[str, Any]) -> list[str]:
     if record.get("cluster_test"):
         test = record["cluster_test"]
         kind = "descriptive (three counts or fewer)" if test["descriptive"] else "tested"
-        lines += ["", "## Term in the number of clusters", "",
-                  f"{kind}: {test['levels']} counts, p = {number(test['p_value'], 2)} against {test['form_without']} "
-                  f"without it (objective {number(test['objective_without'], 7)} to {number(test['objective'], 7)})."]  # fmt: skip
+        lines += [
+            "",
+            "## Term in the number of clusters",
+            "",
+            f"{kind}: {test['levels']} counts, p = {number(test['p_value'], 2)} against {test['form_without']} "
+            f"without it (objective {number(test['objective_without'], 7)} to {number(test['objective'], 7)}).",
+        ]
     if record.get("influence"):
         lines += outliers(record)
     if record.get("link"):
