@@ -26,7 +26,15 @@ Tabular = Table | Mapping[str, Any] | str | Path
 
 @dataclass(frozen=True)
 class Law:
-    """A fitted law: `record` has the documented JSON keys, `curve` predicts, `tested` met the hold-out."""
+    """A fitted law: `record` is what `--json` writes, `curve` predicts, `tested` met the hold-out.
+
+    Keys of the record: `form`, `formula`, `status`, `verdict`, `supported`, `support`, `label`, `label_reason`,
+    `validated`; `params`, `units`, `standard_errors`, `intervals`, `derived` (by name); `objective`, `aicc`,
+    `residual_noise`, `n`, `runs`, `excluded` (`row`, `reason`); `holdout` (`row`, `predicted`, `actual`,
+    `relative_error`, `interval`, `x`), `holdout_summary`, `alternatives`, `chosen_by`; `isoflop`, `profile`,
+    `influence`, `rolling`, `cluster_test`, `link` (None or absent where not made); `columns`, `ranges`, `level`,
+    `resamples`, `seed`, `fit`, `notes`, `source`, `data_hash`, `command`. Missing numbers are null.
+    """
 
     record: Mapping[str, Any]
     curve: Curve

@@ -41,7 +41,7 @@ def test_jacobian_and_curvature_are_the_derivatives(name):
         up, down = form.evaluate(theta + shift, u), form.evaluate(theta - shift, u)
         np.testing.assert_allclose((up[0] - down[0]) / (2 * step), jacobian[..., i], atol=1e-8)
         second = np.einsum("bn,bnp->bp", psi, (up[1] - down[1]) / (2 * step))
-        np.testing.assert_allclose(second, form.curvature(aux, jacobian, psi, u)[:, i], atol=1e-7)
+        np.testing.assert_allclose(second, form.curvature(aux, jacobian, psi, u)[:, i], atol=2e-5)
 
 
 @pytest.mark.parametrize("name", list(THETA))
