@@ -16,9 +16,9 @@ def falling(x):
     return 0.02 + 3.0 * x**-0.4
 
 
-def grid(noise, *, seed=0, sizes=6, datas=9):
+def grid(noise, *, seed=0, sizes=6, datas=9, n_range=(1e7, 1e10), d_range=(1e9, 1e12)):
     """A Chinchilla-like grid with known parameters (E 1.8, A 480, B 2000, alpha .35, beta .37)."""
     rng = np.random.default_rng(seed)
-    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e10, sizes), np.geomspace(1e9, 1e12, datas)))
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(*n_range, sizes), np.geomspace(*d_range, datas)))
     loss = (1.8 + 480 * n**-0.35 + 2000 * d**-0.37) * np.exp(rng.normal(0.0, noise, len(n)) if noise else 0.0)
     return {"n": n, "d": d, "loss": loss, "run": [f"r{i}" for i in range(len(n))]}
