@@ -30,7 +30,7 @@ def add_verbs(verbs: Verbs) -> None:
     fit.add_argument("--holdout", metavar="EXPR", help="like data>1e6, or none (default: the largest budgets)")
     fit.add_argument("--resamples", type=int, default=1000, metavar="N")
     fit.add_argument("--seed", type=int, default=0, metavar="N")
-    fit.add_argument("--report", metavar="DIR", help="also write the fit card and its figure there")
+    fit.add_argument("--report", metavar="DIR", help="also write the fit card, its figures and an offline page there")
     predict = add(verbs, "predict", _predict, "what a fitted law says of a new run, with its interval")
     predict.add_argument("fit", metavar="FIT.json", help="what `scaling fit --json` wrote, or a study's law.json")
     for role in ("size", "data", "compute"):
@@ -39,7 +39,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> Outcome:
-    from scaling.laws import card_markdown, fit_table, write_card
+    from scaling.laws import card_markdown, fit_table
     from scaling.laws.forms import NAMES
 
     available = ", ".join(("auto", *NAMES[1:]))
@@ -67,12 +67,10 @@ def _fit(arguments: argparse.Namespace) -> Outcome:
     )
     words = [card_markdown(law, f"Fit of {arguments.table}")]
     if arguments.report is not None:
-        from scaling.laws.figures import predicted_measured, svg
+        from scaling.view.fit_report import write_fit_report
 
-        folder = Path(arguments.report)
-        card, _ = write_card(law, folder)
-        (folder / "fit.svg").write_text(svg(predicted_measured(law, arguments.table)))
-        words.append(f"card: {card}")
+        page = write_fit_report(law, arguments.table, arguments.report, f"Fit of {Path(arguments.table).name}")
+        words.append(f"report: {page}")
     return Outcome(law.to_json(), words)
 
 

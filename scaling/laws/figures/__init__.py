@@ -1,6 +1,6 @@
 """Figures of scaling laws (matplotlib Agg, colour-blind safe, deterministic): SVG text or PNG bytes."""
 
-from scaling.laws.figures.curves import law_curves, loss_curves
+from scaling.laws.figures.curves import law_curves, law_grid, loss_curves
 from scaling.laws.figures.drawing import COLOURS, MARKERS, STYLE, compact, png, svg, write_figure
 from scaling.laws.figures.fits import exponents, predicted_measured, residuals
 from scaling.laws.figures.isoflop import Minimum, isoflop, isoflop_minima, optimal_exponent
@@ -20,6 +20,7 @@ __all__ = [
     "isoflop",
     "isoflop_minima",
     "law_curves",
+    "law_grid",
     "learning_curves",
     "loss_curves",
     "loss_success",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,8 +27,11 @@ from scaling.laws.figures.drawing import (
     words,
 )
 from scaling.laws.figures.points import Points, fit_points
+from scaling.laws.fit import Curve
 from scaling.laws.law import Law, Tabular, as_table
 from scaling.laws.table import Table
+
+Along = Float[np.ndarray, " m"]
 
 
 def loss_curves(
@@ -127,8 +130,8 @@ def law_curves(law: Law, table: Tabular, *, x: Sequence[str] = (), beyond: float
 
     Curves are solid over the fitted rows and dashed beyond, bands are the interval for a new run; without support
     they are dotted and have no band. `beyond` extends them past the largest row of their size. Further panels show
-    columns `x` that are proportional to the data (hours beside frames). Above six sizes, rows are gathered in bins and
-    a curve is drawn at each bin's geometric mean.
+    columns `x` that are proportional to the data (hours beside frames). Sizes within 5 % of each other, or within one
+    of six bins where there are more, share a curve at their geometric mean.
     """
     source, points = as_table(table), fit_points(law, table)
     form = (law.tested or law.curve).form
@@ -137,7 +140,6 @@ def law_curves(law: Law, table: Tabular, *, x: Sequence[str] = (), beyond: float
     split = "size" in form.variables and axis != "size"
     parts = binned(points.axes["size"]) if split else [(None, np.ones(len(points.row), bool))]
     colours = sequential(len(parts)) if split else [COLOURS[0]]
-    whole = len(np.unique(np.round(np.log(points.axes["size"]), 9))) == len(parts) if split else True
     with rc_context(STYLE):
         figure, panels = new_figure(len(scales), 5.2, 3.9)
         for panel, (name, scale) in zip(panels, scales.items(), strict=True):
@@ -145,7 +147,7 @@ def law_curves(law: Law, table: Tabular, *, x: Sequence[str] = (), beyond: float
                 at, marker = points.axes[axis] * scale, MARKERS[i % len(MARKERS)]
                 mark: Any = {"color": colour, "marker": marker, "linestyle": "none"}
                 seen, held = rows & ~points.held, rows & points.held
-                label = f"{'' if whole else 'about '}{compact(size, digits=3)}" if size is not None else "fitted"
+                label = name_of(points, size, rows) if size is not None else "fitted"
                 panel.plot(at[seen], points.loss[seen], markersize=4, label=label, **mark)
                 panel.plot(at[held], points.loss[held], markersize=5.5, markerfacecolor="white", **mark)
                 one_curve(panel, law, points, rows, axis, size, scale, colour, beyond)
@@ -175,19 +177,31 @@ def one_curve(
     curve = law.tested or law.curve
     if set(curve.form.variables) - {axis, "size"}:
         return  # a law in more than size and data has no single curve here
-    there = points.axes[axis][rows & ~points.held]
-    there = there if len(there) else points.axes[axis][rows]
-    low, high = float(there.min()), float(there.max())
-    grid = np.geomspace(low / 1.1, beyond * float(points.axes[axis][rows].max()), 160)
-    columns = {axis: grid, "size": np.full_like(grid, size if size is not None else 1.0)}
-    value, lower, upper = curve.predict(np.stack([columns[name] for name in curve.form.variables], axis=1))
-    inside = grid <= high * (1 + 1e-9)
+    grid, inside, value, lower, upper = law_grid(curve, points, rows, axis, size, beyond)
     if not falls(law):
         panel.plot(grid[inside] * scale, value[inside], ":", color=colour, linewidth=1.0)
         return
     panel.plot(grid[inside] * scale, value[inside], "-", color=colour, linewidth=1.3)
     panel.plot(grid[~inside] * scale, value[~inside], "--", color=colour, linewidth=1.1)
     panel.fill_between(grid * scale, np.maximum(lower, 1e-3 * value), upper, color=colour, alpha=0.12, linewidth=0)
+
+
+def law_grid(
+    curve: Curve, points: Points, rows: Bool[np.ndarray, " n"], axis: str, size: float | None, beyond: float = 2.0
+) -> tuple[Along, Bool[np.ndarray, " m"], Along, Along, Along]:
+    """Along the axis at one size: places, whether within the fitted rows, loss, and the interval for a new run."""
+    there = points.axes[axis][rows & ~points.held]
+    there = there if len(there) else points.axes[axis][rows]
+    grid = np.geomspace(float(there.min()) / 1.1, beyond * float(points.axes[axis][rows].max()), 120)
+    columns = {axis: grid, "size": np.full_like(grid, size if size is not None else 1.0)}
+    value, low, high = curve.predict(np.stack([columns[name] for name in curve.form.variables], axis=1))
+    return grid, grid <= float(there.max()) * (1 + 1e-9), value, low, high
+
+
+def name_of(points: Points, size: float, rows: Bool[np.ndarray, " n"]) -> str:
+    """What a legend calls the size of these rows."""
+    exact = np.ptp(np.log(points.axes["size"][rows])) < 1e-8
+    return f"{'' if exact else 'about '}{compact(size, digits=3)}"
 
 
 def falls(law: Law) -> bool:

@@ -137,11 +137,12 @@ def groups_of(source: Table, by: Sequence[str]) -> list[tuple[tuple, Bool[np.nda
 
 
 def binned(values: Float[np.ndarray, " n"], most: int = 6) -> list[tuple[float, Bool[np.ndarray, " n"]]]:
-    """Few (level, mask) of a positive axis: its own levels, or, above `most`, the geometric means of equal log bins."""
+    """Few (geometric mean, mask) of a positive axis: levels within 5 % of each other, or `most` equal log bins."""
     logs = np.log(values)
-    known = np.unique(np.round(logs, 9))
-    if len(known) <= most:
-        return [(float(np.exp(level)), np.abs(logs - level) < 1e-8) for level in known]
-    edges = np.linspace(logs.min(), logs.max(), most + 1)
-    index = np.clip(np.searchsorted(edges, logs, side="right") - 1, 0, most - 1)
+    order = np.argsort(logs, kind="stable")
+    index = np.empty(len(logs), int)
+    index[order] = np.cumsum(np.diff(logs[order], prepend=logs[order[0]]) > 0.05)
+    if index.max() >= most:
+        edges = np.linspace(logs.min(), logs.max(), most + 1)
+        index = np.clip(np.searchsorted(edges, logs, side="right") - 1, 0, most - 1)
     return [(float(np.exp(logs[index == k].mean())), index == k) for k in np.unique(index)]

@@ -5,7 +5,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from scaling.laws.figures.drawing import COLOURS, GREY, STYLE, compact, logarithmic, new_figure, words
+from scaling.laws.figures.drawing import COLOURS, GREY, STYLE, compact, legend_below, logarithmic, new_figure, words
 from scaling.laws.figures.points import fit_points
 from scaling.laws.law import Law, Tabular
 
@@ -57,7 +57,7 @@ def residuals(law: Law, table: Tabular) -> Figure:
             logarithmic(panel, "x")
             panel.yaxis.set_major_formatter(PercentFormatter(1.0))
         panels[0].set_ylabel("log(measured / predicted)")
-        panels[-1].legend(loc="best")
+        legend_below(figure, panels)
     return figure
 
 
