@@ -177,7 +177,8 @@ def loss_success(
             axis.fill_between(grid, low, high, color="black", alpha=0.08, linewidth=0)
         axis.set_xlabel(words(loss))
         axis.set_ylabel(words(success))
-        axis.set_ylim(-0.03, 1.03)
+        reach = y if bounds is None else np.concatenate([y, bounds[1]])
+        axis.set_ylim(-0.02, min(1.03, 1.15 * float(np.nanmax(reach, initial=0.1))))
         logarithmic(axis, "x")
         if by or law is not None:
             axis.legend()
