@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from scaling.errors import InputError
 from scaling.laws import Law, Table, card_markdown, figures, write_card
-from scaling.laws.figures.curves import axis_name, falls, name_of
-from scaling.laws.figures.drawing import binned, sequential, words
+from scaling.laws.figures.curves import axis_name, falls, lanes
+from scaling.laws.figures.drawing import sequential, words
 from scaling.laws.figures.points import Points
 from scaling.laws.law import Tabular, as_table
 from scaling.view import sections as parts
@@ -150,19 +150,15 @@ def tips(law: Law, source: Table, points: Points) -> list[dict[str, Any]]:
 
 def charts(law: Law, source: Table, points: Points) -> list[parts.Chart]:
     """Loss against data size by size with the law's curves, and measured against predicted."""
-    form = (law.tested or law.curve).form
-    axis = next((name for name in ("data", "compute", "size") if name in form.variables), None)
+    axis, split, groups = lanes(law, points)
     said = tips(law, source, points)
     loss = words(law.record["columns"]["loss"])
-    split = "size" in form.variables and axis != "size"
-    groups = binned(points.axes["size"]) if split else [(None, np.ones(len(points.row), bool))]
     colours = sequential(len(groups)) if split else [figures.COLOURS[0]]
-    names = [f"{axis_name(law, 'size')} {name_of(points, size, mask)}" if size else "" for size, mask in groups]
     curves, scatter = [], []
-    for (size, mask), colour, name in zip(groups, colours, names, strict=True):
-        lines = list(law_lines(law, points, mask, axis, size)) if axis is not None else []
-        if axis is not None:
-            curves.append(parts.Series(name, colour, dots(points, mask, points.axes[axis], points.loss, said), lines))
+    for (label, mask), colour in zip(groups, colours, strict=True):
+        name = f"{axis_name(law, split)} {label}" if split else ""
+        lines = law_lines(law, points, mask, axis)
+        curves.append(parts.Series(name, colour, dots(points, mask, points.axes[axis], points.loss, said), lines))
         bounds = list(zip(points.low[mask].tolist(), points.high[mask].tolist(), strict=True))
         bounds = [pair if out else (np.nan, np.nan) for pair, out in zip(bounds, points.held[mask], strict=True)]
         scatter.append(parts.Series(name, colour, dots(points, mask, points.loss, points.predicted, said, bounds)))
@@ -171,11 +167,11 @@ def charts(law: Law, source: Table, points: Points) -> list[parts.Chart]:
     # The diagonal comes first; an empty series in the other chart keeps the markers of both alike.
     curves.insert(0, parts.Series("", "#8a929c"))
     hollow = "Hollow points were held out." if points.held.any() else "No rows were held out."
-    found = [parts.Chart(f"measured {loss}", f"predicted {loss}", scatter, caption=hollow)]
-    if axis is not None:
-        caption = "Curves are solid over the fitted rows, dashed beyond; bands are the interval for a new run."
-        found.insert(0, parts.Chart(words(axis_name(law, axis)), loss, curves, caption=caption))
-    return found
+    caption = "Curves are solid over the fitted rows, dashed beyond; bands are the interval for a new run."
+    return [
+        parts.Chart(words(axis_name(law, axis)), loss, curves, caption=caption),
+        parts.Chart(f"measured {loss}", f"predicted {loss}", scatter, caption=hollow),
+    ]
 
 
 def dots(
@@ -194,12 +190,9 @@ def dots(
     )
 
 
-def law_lines(law: Law, points: Points, mask: np.ndarray, axis: str, size: float | None) -> list[parts.Line]:
-    """The law's curve at one size; none for a law in further variables."""
-    curve = law.tested or law.curve
-    if set(curve.form.variables) - {axis, "size"}:
-        return []
-    grid, seen, value, low, high = figures.law_grid(curve, points, mask, axis, size)
+def law_lines(law: Law, points: Points, mask: np.ndarray, axis: str) -> list[parts.Line]:
+    """The law's curve over these rows."""
+    grid, seen, value, low, high = figures.law_grid(law.tested or law.curve, points, mask, axis)
     if not falls(law):
         return [parts.Line(grid[seen].tolist(), value[seen].tolist(), "dotted")]
     first = parts.Line(grid[seen].tolist(), value[seen].tolist(), "solid", low[seen].tolist(), high[seen].tolist())

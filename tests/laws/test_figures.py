@@ -249,6 +249,11 @@ def test_figures_of_a_study():
 
     (success,) = loss_success(rows, loss="val_loss", success="success", by=("student",)).axes
     assert sum(len(line.get_xdata()) for line in success.get_lines()) == 16
+    linked = loss_success(rows, loss="val_loss", success="success", link=lambda loss: (1 - loss, 0.9 - loss, 1.0)).axes[
+        0
+    ]
+    curve = next(line for line in linked.get_lines() if line.get_label() == "link")
+    assert curve.get_ydata() == pytest.approx(1 - curve.get_xdata())
 
 
 def test_figures_of_a_study_say_what_is_missing():

@@ -131,33 +131,29 @@ def law_curves(law: Law, table: Tabular, *, x: Sequence[str] = (), beyond: float
     Curves are solid over the fitted rows and dashed beyond, bands are the interval for a new run; without support
     they are dotted and have no band. `beyond` extends them past the largest row of their size. Further panels show
     columns `x` that are proportional to the data (hours beside frames). Sizes within 5 % of each other, or within one
-    of six bins where there are more, share a curve at their geometric mean.
+    of six bins where there are more, share a curve at their geometric mean, as does any further variable of the law.
     """
     source, points = as_table(table), fit_points(law, table)
-    form = (law.tested or law.curve).form
-    axis = next((name for name in ("data", "compute", "size") if name in form.variables), form.variables[0])
+    axis, split, parts = lanes(law, points)
     scales = {axis_name(law, axis): 1.0} | {column: proportion(source, points, axis, column) for column in x}
-    split = "size" in form.variables and axis != "size"
-    parts = binned(points.axes["size"]) if split else [(None, np.ones(len(points.row), bool))]
     colours = sequential(len(parts)) if split else [COLOURS[0]]
     with rc_context(STYLE):
         figure, panels = new_figure(len(scales), 5.2, 3.9)
         for panel, (name, scale) in zip(panels, scales.items(), strict=True):
-            for i, ((size, rows), colour) in enumerate(zip(parts, colours, strict=True)):
+            for i, ((label, rows), colour) in enumerate(zip(parts, colours, strict=True)):
                 at, marker = points.axes[axis] * scale, MARKERS[i % len(MARKERS)]
                 mark: Any = {"color": colour, "marker": marker, "linestyle": "none"}
                 seen, held = rows & ~points.held, rows & points.held
-                label = name_of(points, size, rows) if size is not None else "fitted"
-                panel.plot(at[seen], points.loss[seen], markersize=4, label=label, **mark)
+                panel.plot(at[seen], points.loss[seen], markersize=4, label=label or "fitted", **mark)
                 panel.plot(at[held], points.loss[held], markersize=5.5, markerfacecolor="white", **mark)
-                one_curve(panel, law, points, rows, axis, size, scale, colour, beyond)
+                one_curve(panel, law, points, rows, axis, scale, colour, beyond)
             panel.set_xlabel(words(name))
             panel.set_ylabel(words(law.record["columns"]["loss"]))
             within(panel, points.loss)
             logarithmic(panel)
         if points.held.any():
             panels[-1].plot([], [], "o", color=GREY, markerfacecolor="white", markersize=5.5, label="held out")
-        panels[-1].legend(title=axis_name(law, "size") if split else None, title_fontsize=7.5)
+        panels[-1].legend(title=axis_name(law, split) if split else None, title_fontsize=7.5)
         figure.suptitle(f"{law.form}: {law.label if falls(law) else f'no law ({law.status})'}", fontsize=9.5)
     return figure
 
@@ -168,16 +164,12 @@ def one_curve(
     points: Points,
     rows: np.ndarray,
     axis: str,
-    size: float | None,
     scale: float,
     colour: str,
     beyond: float,
 ) -> None:
-    """The law at one size, over the rows of that size and on to `beyond` times the largest."""
-    curve = law.tested or law.curve
-    if set(curve.form.variables) - {axis, "size"}:
-        return  # a law in more than size and data has no single curve here
-    grid, inside, value, lower, upper = law_grid(curve, points, rows, axis, size, beyond)
+    """The law over these rows and on to `beyond` times the largest."""
+    grid, inside, value, lower, upper = law_grid(law.tested or law.curve, points, rows, axis, beyond)
     if not falls(law):
         panel.plot(grid[inside] * scale, value[inside], ":", color=colour, linewidth=1.0)
         return
@@ -187,21 +179,38 @@ def one_curve(
 
 
 def law_grid(
-    curve: Curve, points: Points, rows: Bool[np.ndarray, " n"], axis: str, size: float | None, beyond: float = 2.0
+    curve: Curve, points: Points, rows: Bool[np.ndarray, " n"], axis: str, beyond: float = 2.0
 ) -> tuple[Along, Bool[np.ndarray, " m"], Along, Along, Along]:
-    """Along the axis at one size: places, whether within the fitted rows, loss, and the interval for a new run."""
+    """Along the axis: places, whether within the fitted rows, loss, and the interval for a new run.
+
+    The law's other variables stay at their geometric mean over the rows.
+    """
     there = points.axes[axis][rows & ~points.held]
     there = there if len(there) else points.axes[axis][rows]
     grid = np.geomspace(float(there.min()) / 1.1, beyond * float(points.axes[axis][rows].max()), 120)
-    columns = {axis: grid, "size": np.full_like(grid, size if size is not None else 1.0)}
+    others = {name: np.exp(np.log(values[rows]).mean()) for name, values in points.axes.items()}
+    columns = {name: np.full_like(grid, value) for name, value in others.items()} | {axis: grid}
     value, low, high = curve.predict(np.stack([columns[name] for name in curve.form.variables], axis=1))
     return grid, grid <= float(there.max()) * (1 + 1e-9), value, low, high
 
 
-def name_of(points: Points, size: float, rows: Bool[np.ndarray, " n"]) -> str:
-    """What a legend calls the size of these rows."""
-    exact = np.ptp(np.log(points.axes["size"][rows])) < 1e-8
-    return f"{'' if exact else 'about '}{compact(size, digits=3)}"
+def lanes(law: Law, points: Points) -> tuple[str, str | None, list[tuple[str, Bool[np.ndarray, " n"]]]]:
+    """The axis to draw a law along, the variable that splits its rows, and a name and mask for each part of them."""
+    variables = law.curve.form.variables
+    axis = next((name for name in ("data", "compute", "size") if name in variables), None)
+    if axis is None:
+        raise InputError(
+            f"a {law.form} law has no axis to be drawn along: it is one in {', '.join(variables) or 'none'}"
+        )
+    rest = [name for name in variables if name != axis]
+    if not rest:
+        return axis, None, [("", np.ones(len(points.row), bool))]
+    split = "size" if "size" in rest else rest[0]
+    values, parts = points.axes[split], []
+    for level, rows in binned(values):
+        about = "" if np.ptp(np.log(values[rows])) < 1e-8 else "about "
+        parts.append((f"{about}{compact(level, digits=3)}", rows))
+    return axis, split, parts
 
 
 def falls(law: Law) -> bool:

@@ -1,6 +1,6 @@
 """What the field argues about, from a study's table: stalling families, cluster count, throughput, loss and success."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib import rc_context
@@ -19,8 +19,10 @@ from scaling.laws.figures.drawing import (
     text,
     words,
 )
-from scaling.laws.law import Law, Tabular, as_table, ordered
+from scaling.laws.law import Tabular, as_table, ordered
 from scaling.laws.table import is_missing
+
+Link = Callable[[float], tuple[float, float, float]]
 
 
 def learning_curves(
@@ -153,9 +155,12 @@ def loss_success(
     success: str,
     by: Sequence[str] = (),
     interval: tuple[str, str] | None = None,
-    law: Law | None = None,
+    link: Link | None = None,
 ) -> Figure:
-    """Success rate of each run against its loss, with the bars of `interval` (two columns) and a one-variable `law`."""
+    """Success rate of each run against its loss, with the bars of `interval` (two columns) and a fitted `link`.
+
+    The link is any function from a loss to (success, low, high).
+    """
     source = as_table(table)
     x, y = source.numeric(loss)[0], source.numeric(success)[0]
     bounds = [source.numeric(name)[0] for name in interval] if interval else None
@@ -170,16 +175,16 @@ def loss_success(
                 axis.vlines(x[rows], bounds[0][rows], bounds[1][rows], color=colour, linewidth=0.8, alpha=0.35)
             axis.plot(x[rows], y[rows], MARKERS[i % len(MARKERS)], color=colour, markersize=4.5,
                       label=", ".join("-" if is_missing(v) else text(v) for v in group) or None)  # fmt: skip
-        if law is not None and len(law.curve.form.variables) == 1:
-            grid = np.geomspace(x[x > 0].min() / 1.1, x[x > 0].max() * 1.1, 160)
-            value, low, high = law.curve.predict(grid[:, None])
-            axis.plot(grid, value, color="black", linewidth=1.3, label=law.form)
+        if link is not None:
+            grid = np.geomspace(x[x > 0].min() / 1.1, x[x > 0].max() * 1.1, 80)
+            value, low, high = np.array([link(float(loss_there)) for loss_there in grid]).T
+            axis.plot(grid, value, color="black", linewidth=1.3, label="link")
             axis.fill_between(grid, low, high, color="black", alpha=0.08, linewidth=0)
         axis.set_xlabel(words(loss))
         axis.set_ylabel(words(success))
         reach = y if bounds is None else np.concatenate([y, bounds[1]])
         axis.set_ylim(-0.02, min(1.03, 1.15 * float(np.nanmax(reach, initial=0.1))))
         logarithmic(axis, "x")
-        if by or law is not None:
+        if by or link is not None:
             axis.legend()
     return figure
