@@ -49,7 +49,7 @@ def write_fit_report(law: Law, table: Tabular, folder: Path | str, title: str = 
         headline(law),
         parts.Charts("Runs", charts(law, source, points), note="Point at a run to see which it is."),
         parts.Figures("Figures", drawn, note=note),
-        parts.Table("Predictions", rows(law, points), note="Residuals are log(measured / predicted)."),
+        parts.Table("Predictions", rows(law, points), note="Residuals are log(measured / predicted), in per cent."),
         parts.FitCard("Fit card", card_markdown(law).split("\n", 3)[3]),
     ]
     if record["command"]:
@@ -113,7 +113,7 @@ def rows(law: Law, points: Points) -> list[dict[str, Any]]:
             **{name: float(values[i]) for name, values in points.axes.items()},
             words(law.record["columns"]["loss"]): float(points.loss[i]),
             "predicted": estimate(points, i),
-            "residual": float(points.residual[i]),
+            "residual, %": round(100.0 * float(points.residual[i]), 3),
             "held out": bool(points.held[i]),
         }
         for i in range(len(points.row))
