@@ -8,8 +8,8 @@ from scipy.optimize import minimize
 
 from scaling.bench.row import Row
 from scaling.laws import fit_table
+from scaling.laws.catalogue import chinchilla
 from scaling.laws.fit import DELTA, fit_form
-from scaling.laws.forms import chinchilla
 from scaling.record.timing import medians
 
 _SIZES, _DATAS = 5, 10

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import norm, t
 
-from scaling.laws.forms import Form, make
+from scaling.laws.catalogue import make
+from scaling.laws.forms import Form, InLoss
 from scaling.laws.observations import cells, levels
 from scaling.laws.solve import solve
 
@@ -58,7 +59,8 @@ class Curve:
         """JSON-ready dict; draws are rounded to seven digits when they are made, so nothing is lost here."""
         variable = self.form.variables[0] if len(self.form.variables) == 1 else None
         rows = np.column_stack([self.draws, self.noise]).tolist()
-        return {"form": self.form.name, "variable": variable, "params": self.params.tolist(), "groups": self.groups,
+        return {"form": self.form.name, "variable": variable, "variables": list(self.form.variables),
+                "params": self.params.tolist(), "groups": self.groups,
                 "level": self.level, "span": {k: list(v) for k, v in self.span.items()}, "draws": rows}  # fmt: skip
 
     @staticmethod
@@ -66,7 +68,7 @@ class Curve:
         """Inverse of `to_json`."""
         rows = np.array(record["draws"], float)
         span = {k: (float(v[0]), float(v[1])) for k, v in record["span"].items()}
-        form = make(record["form"], record["variable"] or "data")
+        form = make(record["form"], record.get("variables") or [record["variable"] or "data"])
         params = np.array(record["params"], float)
         return Curve(form, params, rows[:, :-1], rows[:, -1], record["groups"], record["level"], span)
 
@@ -90,8 +92,8 @@ def refusal(form: Form, x: Float[np.ndarray, "n v"]) -> str | None:
     """Why these points cannot carry the form (more distinct levels than parameters are needed), or None."""
     for i, name in enumerate(form.variables):
         there = len(levels(x[:, i]))
-        if there < form.levels:
-            return f"form {form.name} needs {form.levels} distinct levels of {name}, the rows have {there}"
+        if there < form.levels[i]:
+            return f"form {form.name} needs {form.levels[i]} distinct levels of {name}, the rows have {there}"
     if form.variables and len(np.unique(cells(x))) < form.cells:
         return f"form {form.name} needs {form.cells} distinct points, there are {len(np.unique(cells(x)))}"
     if len(x) < len(form.parameters) + 1:
@@ -99,20 +101,29 @@ def refusal(form: Form, x: Float[np.ndarray, "n v"]) -> str | None:
     return None
 
 
-def scaled(x: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def scaled(form: Form, x: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Centred log x, loss over its geometric mean, and the two scales."""
-    log_x = np.log(x).mean(axis=0)
-    mean = float(np.exp(np.log(loss).mean()))
+    log_x, mean = form.centre(x, loss)
     return np.log(x) - log_x, loss / mean, log_x, mean
 
 
+def aim(form: Form | InLoss, y: np.ndarray) -> np.ndarray:
+    """What the solver compares with: the log of the scaled loss, or the scaled loss."""
+    return y if isinstance(form, InLoss) else np.log(y)
+
+
 def optimum(
-    form: Form, u: np.ndarray, y: np.ndarray, weights: Float[np.ndarray, "b n"], delta: float, starts: int = STARTS
+    form: Form | InLoss,
+    u: np.ndarray,
+    y: np.ndarray,
+    weights: Float[np.ndarray, "b n"],
+    delta: float,
+    starts: int = STARTS,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Best of several starts for each row of weights: (theta [b p], objective [b], converged [b])."""
     first = form.starts(u, y, weights, starts)
     count = first.shape[1]
-    found = solve(form, u, np.log(y), np.repeat(weights, count, axis=0), first.reshape(-1, first.shape[-1]), delta)
+    found = solve(form, u, aim(form, y), np.repeat(weights, count, axis=0), first.reshape(-1, first.shape[-1]), delta)
     values = found.objective.reshape(-1, count)
     values = np.where(found.converged.reshape(-1, count), values, values * (1 + 1e-9))
     best = np.argmin(values, axis=1) + count * np.arange(len(weights))
@@ -128,7 +139,7 @@ def bootstrap_weights(
     """
     groups = int(run.max()) + 1
     axes = [cells(x[:, [i]]) for i in range(x.shape[1])] + ([cells(x)] if x.shape[1] else [])
-    needed = [form.levels - 1] * x.shape[1] + ([len(form.parameters)] if x.shape[1] else [])
+    needed = [need - 1 for need in form.levels] + ([len(form.parameters)] if x.shape[1] else [])
     weights = np.zeros((resamples, len(run)))
     open_rows, repeated = np.arange(resamples), 0
     for _ in range(100):
@@ -155,10 +166,18 @@ def fit_form(
     seed: int = 0,
     delta: float = DELTA,
     level: float = 0.95,
+    residuals_in: str = "log",
 ) -> Fit:
-    """Fit `form` to positive points; `resamples` 0 leaves the curve and its intervals out."""
-    u, y, log_x, mean = scaled(x, loss)
-    theta, value, converged = optimum(form, u, y, np.ones((1, len(y))), delta)
+    """Fit `form` to positive points; `resamples` 0 leaves the curve and its intervals out.
+
+    `residuals_in` is `log` (relative errors, the default) or `loss` (`delta` is then in units of the loss).
+    """
+    u, y, log_x, mean = scaled(form, x, loss)
+    seen = form if residuals_in == "log" else InLoss(form)
+    if residuals_in != "log":
+        delta /= mean
+    theta, value, converged = optimum(seen, u, y, np.ones((1, len(y))), delta)
+    value = value if residuals_in == "log" else value * mean**2
     params = form.unscale(form.natural(theta), log_x, mean)[0]
     residuals = np.log(loss) - np.log(form.predict(params, x))
     count, points, groups = len(params), len(loss), int(run.max()) + 1
@@ -174,10 +193,10 @@ def fit_form(
     if resamples:
         rng = np.random.default_rng(seed)
         weights, repeated = bootstrap_weights(form, x, run, resamples, rng)
-        again = solve(form, u, np.log(y), weights, np.repeat(theta, resamples, axis=0), delta)
+        again = solve(seen, u, aim(seen, y), weights, np.repeat(theta, resamples, axis=0), delta)
         best, failed = again.theta, ~again.converged
         if resamples * points <= 200_000:  # large tables have one optimum; small ones may have several
-            other, objective, fine = optimum(form, u, y, weights, delta, starts=1)
+            other, objective, fine = optimum(seen, u, y, weights, delta, starts=1)
             better = objective < again.objective
             best, failed = np.where(better[:, None], other, best), np.where(better, ~fine, failed)
         draws = form.unscale(form.natural(best), log_x, mean)

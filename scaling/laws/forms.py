@@ -6,19 +6,82 @@ in its own coordinates `theta` (logarithms of floors and amplitudes); `natural` 
 
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float
-
-from scaling.errors import InputError
+from jaxtyping import Float, Int
 
 TINY = 1e-6  # smallest floor or amplitude that is searched, relative to the mean loss
 EXPONENTS = (1e-3, 4.0)  # range of exponents that is searched
 
 
+class Form(Protocol):
+    """What every form offers; `levels` are the distinct values each variable needs, `cells` the distinct points.
+
+    The loss of a law has to fall with each of `falling`; the other variables are conditions, not budgets.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def formula(self) -> str: ...
+    @property
+    def parameters(self) -> tuple[str, ...]: ...
+    @property
+    def units(self) -> tuple[str, ...]: ...
+    @property
+    def variables(self) -> tuple[str, ...]: ...
+    @property
+    def falling(self) -> tuple[str, ...]: ...
+    @property
+    def levels(self) -> tuple[int, ...]: ...
+    @property
+    def cells(self) -> int: ...
+    @property
+    def exponents(self) -> tuple[str, ...]: ...
+
+    def predict(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Loss at `x` [n v] for each parameter vector [*b p]."""
+
+    def centre(self, x: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, float]:
+        """Scales of the data: a centre of log x for each variable, and of the loss."""
+
+    def bounds(self, top: float, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Box of `theta`; `top` is the largest scaled loss."""
+
+    def starts(self, u: np.ndarray, y: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+        """Starting points [b s p] for each row of `weights`, best first."""
+
+    def evaluate(self, theta: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
+        """Log prediction [b n], its Jacobian [b n p] and what `curvature` needs."""
+
+    def curvature(self, aux: Any, jacobian: np.ndarray, psi: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Sum over points of `psi` times the second derivative of the log prediction [b p p]."""
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        """`theta` to parameters of the scaled data."""
+
+    def unscale(self, params: np.ndarray, log_x: np.ndarray, y: float) -> np.ndarray:
+        """Parameters of the scaled data to those of the data; `log_x` and `y` are the scales."""
+
+    def edges(self, theta: np.ndarray, u: np.ndarray) -> list[str]:
+        """In words, each parameter that sits at an edge of its range."""
+
+
+class Plain:
+    """What most forms share: every axis centred on its geometric mean, no edge to speak of."""
+
+    def centre(self, x: Float[np.ndarray, "n v"], loss: Float[np.ndarray, " n"]) -> tuple[np.ndarray, float]:
+        """Mean of log x for each variable, geometric mean of the loss."""
+        return np.log(x).mean(axis=0), float(np.exp(np.log(loss).mean()))
+
+    def edges(self, theta: np.ndarray, u: np.ndarray) -> list[str]:
+        """No parameter has an edge."""
+        return []
+
+
 @dataclass(frozen=True)
-class Constant:
+class Constant(Plain):
     """The flat model `E`: what every law has to beat."""
 
     name: str = "constant"
@@ -26,7 +89,8 @@ class Constant:
     parameters: tuple[str, ...] = ("E",)
     units: tuple[str, ...] = ("loss",)
     variables: tuple[str, ...] = ()
-    levels: int = 1
+    falling: tuple[str, ...] = ()
+    levels: tuple[int, ...] = ()
     cells: int = 1
     exponents: tuple[str, ...] = ()
 
@@ -34,7 +98,7 @@ class Constant:
         """Loss at `x` for each parameter vector."""
         return np.broadcast_to(params[..., :1], (*params.shape[:-1], len(x))).copy()
 
-    def bounds(self, top: float) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self, top: float, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Box of `theta`; `top` is the largest scaled loss."""
         return np.array([-np.inf]), np.array([np.inf])
 
@@ -59,13 +123,9 @@ class Constant:
         """Parameters of the scaled data to those of the data; `log_x` and `y` are the scales."""
         return params * y
 
-    def edges(self, theta: np.ndarray, u: np.ndarray) -> list[str]:
-        """In words, each parameter that sits at an edge of its range (none here)."""
-        return []
-
 
 @dataclass(frozen=True)
-class LogLinear:
+class LogLinear(Plain):
     """`E - B ln x`: no floor, so never for long extrapolation; the form EgoScale reports."""
 
     variable: str = "data"
@@ -73,7 +133,7 @@ class LogLinear:
     formula: str = "E - B ln x"
     parameters: tuple[str, ...] = ("E", "B")
     units: tuple[str, ...] = ("loss", "loss per e-fold")
-    levels: int = 3
+    levels: tuple[int, ...] = (3,)
     cells: int = 3
     exponents: tuple[str, ...] = ()
 
@@ -82,12 +142,17 @@ class LogLinear:
         """Roles of the columns of `x`."""
         return (self.variable,)
 
+    @property
+    def falling(self) -> tuple[str, ...]:
+        """The only variable."""
+        return self.variables
+
     def predict(self, params: Float[np.ndarray, "*b 2"], x: Float[np.ndarray, "n 1"]) -> Float[np.ndarray, "*b n"]:
         """Loss at `x`; NaN where the line has fallen to zero or below."""
         value = params[..., :1] - params[..., 1:] * np.log(x[:, 0])
         return np.where(value > 0, value, np.nan)
 
-    def bounds(self, top: float) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self, top: float, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Unbounded: the slope may take either sign."""
         return np.full(2, -np.inf), np.full(2, np.inf)
 
@@ -119,13 +184,9 @@ class LogLinear:
         """Shift of ln x moves into E."""
         return np.stack([y * (params[..., 0] + params[..., 1] * log_x[0]), y * params[..., 1]], axis=-1)
 
-    def edges(self, theta: np.ndarray, u: np.ndarray) -> list[str]:
-        """In words, each parameter that sits at an edge of its range (none here)."""
-        return []
-
 
 @dataclass(frozen=True)
-class PowerTerms:
+class PowerTerms(Plain):
     """Floor plus one falling power of each variable; log of the prediction is a log-sum-exp of lines in `theta`.
 
     Parameters are (E, amplitudes, exponents); `theta` = (log E, log amplitudes at the mean x, exponents).
@@ -136,7 +197,8 @@ class PowerTerms:
     variables: tuple[str, ...]
     parameters: tuple[str, ...]
     units: tuple[str, ...]
-    levels: int
+    falling: tuple[str, ...]
+    levels: tuple[int, ...]
     cells: int
 
     @property
@@ -154,7 +216,7 @@ class PowerTerms:
                 total += np.exp(power)
         return total
 
-    def bounds(self, top: float) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self, top: float, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Floor and amplitudes between TINY and ten times the largest loss, exponents in EXPONENTS."""
         k = len(self.variables)
         low = np.concatenate([np.full(1 + k, np.log(TINY)), np.full(k, EXPONENTS[0])])
@@ -166,16 +228,10 @@ class PowerTerms:
         Returns the `count` best exponents of the grid for each row of `weights`, best first.
         """
         k = len(self.variables)
-        axis = np.geomspace(0.02, 3.0, 24 if k == 1 else 9)
+        axis = np.geomspace(0.02, 3.0, {1: 24, 2: 9}.get(k, 6))
         grid = np.array(list(product(axis, repeat=k)))  # [g k]
         powers = np.exp(-grid[:, :, None] * u.T[None])  # [g k n]
-        z = np.concatenate([np.ones((len(grid), 1, len(y))), powers], axis=1) / y  # [g 1+k n]
-        pairs = np.einsum("gin,gjn->gijn", z, z).reshape(-1, len(y))
-        gram = (weights @ pairs.T).reshape(len(weights), len(grid), k + 1, k + 1)
-        moment = (weights @ z.reshape(-1, len(y)).T).reshape(len(weights), len(grid), k + 1)
-        coefficients, gain = nonnegative(gram, moment)
-        best = np.argsort(-gain, axis=1, kind="stable")[:, : min(count, len(grid))]
-        linear = np.log(np.maximum(np.take_along_axis(coefficients, best[..., None], axis=1), 1e-3))
+        linear, best = projected(np.concatenate([np.ones((len(grid), 1, len(y))), powers], axis=1), y, weights, count)
         return np.concatenate([linear, grid[best]], axis=-1)
 
     def evaluate(self, theta: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
@@ -230,7 +286,32 @@ class PowerTerms:
         return found
 
 
-Form = Constant | LogLinear | PowerTerms
+@dataclass(frozen=True)
+class InLoss:
+    """A form seen by the solver in the loss itself, not its logarithm: for least squares as some papers fit."""
+
+    form: Form
+
+    def bounds(self, top: float, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As in logarithms."""
+        return self.form.bounds(top, u)
+
+    def starts(self, u: np.ndarray, y: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+        """As in logarithms."""
+        return self.form.starts(u, y, weights, count)
+
+    def evaluate(self, theta: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
+        """Prediction [b n], its Jacobian [b n p], and those of the logarithm."""
+        f, jacobian, aux = self.form.evaluate(theta, u)
+        value = np.exp(f)
+        return value, value[..., None] * jacobian, (value, jacobian, aux)
+
+    def curvature(self, aux: Any, jacobian: np.ndarray, psi: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Product rule: that of the logarithm, and the outer product of its gradient."""
+        value, inner, rest = aux
+        weighted = psi * value
+        outer = (inner * weighted[..., None]).swapaxes(1, 2) @ inner
+        return outer + self.form.curvature(rest, inner, weighted, u)
 
 
 def nonnegative(gram: np.ndarray, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -251,30 +332,24 @@ def nonnegative(gram: np.ndarray, moment: np.ndarray) -> tuple[np.ndarray, np.nd
     return best, gain
 
 
-def power(variable: str = "data") -> PowerTerms:
-    """Power law with floor in one variable."""
-    units = ("loss", "loss x unit^alpha", "1")
-    return PowerTerms("power", "E + A x^-alpha", (variable,), ("E", "A", "alpha"), units, levels=4, cells=4)
+def projected(
+    basis: Float[np.ndarray, "g m n"], y: Float[np.ndarray, " n"], weights: Float[np.ndarray, "b n"], count: int
+) -> tuple[Float[np.ndarray, "b s m"], Int[np.ndarray, "b s"]]:
+    """Variable projection (Golub and Pereyra 1973): for each choice of the nonlinear part, the best linear one.
+
+    Amplitudes are non-negative and of least relative squares; returns the logarithms of those of the `count` best
+    choices for each row of `weights`, and which choices they are.
+    """
+    z = basis / y
+    terms = z.shape[1]
+    pairs = np.einsum("gin,gjn->gijn", z, z).reshape(-1, len(y))
+    gram = (weights @ pairs.T).reshape(len(weights), len(z), terms, terms)
+    moment = (weights @ z.reshape(-1, len(y)).T).reshape(len(weights), len(z), terms)
+    coefficients, gain = nonnegative(gram, moment)
+    best = np.argsort(-gain, axis=1, kind="stable")[:, : min(count, len(z))]
+    return np.log(np.maximum(np.take_along_axis(coefficients, best[..., None], axis=1), 1e-3)), best
 
 
-def chinchilla() -> PowerTerms:
-    """Hoffmann et al. 2022, approach 3: two own parameters an axis, so three levels an axis and six cells."""
-    names = ("E", "A", "B", "alpha", "beta")
-    units = ("loss", "loss x size^alpha", "loss x data^beta", "1", "1")
-    return PowerTerms("chinchilla", "E + A N^-alpha + B D^-beta", ("size", "data"), names, units, levels=3, cells=6)
-
-
-NAMES = ("constant", "log", "power", "chinchilla")
-
-
-def make(name: str, variable: str = "data") -> Form:
-    """The form called `name`; `variable` is the x of a one-variable form."""
-    if name == "constant":
-        return Constant()
-    if name == "log":
-        return LogLinear(variable)
-    if name == "power":
-        return power(variable)
-    if name == "chinchilla":
-        return chinchilla()
-    raise InputError(f"unknown form '{name}': use one of auto, {', '.join(NAMES)}")
+def grid_of(*axes: tuple[float, ...]) -> Float[np.ndarray, "g k"]:
+    """Every combination of the axes."""
+    return np.array(list(product(*axes)), float)

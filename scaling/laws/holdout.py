@@ -12,7 +12,7 @@ from scipy.stats import binom
 from scaling.errors import InputError
 from scaling.laws.fit import Curve, optimum, refusal, scaled
 from scaling.laws.forms import Form
-from scaling.laws.observations import ROLES, Observations, levels
+from scaling.laws.observations import BUDGETS, Observations, levels
 
 COMPARE = {
     ">=": operator.ge,
@@ -45,7 +45,7 @@ def budget(found: Observations) -> str:
     for role in ("compute", "data", "size"):
         if (role in found.columns or role == "data") and role in found.values and len(levels(found.values[role])) > 1:
             return role
-    names = ", ".join(found.columns[role] for role in ROLES if role in found.columns)
+    names = ", ".join(found.columns[role] for role in BUDGETS if role in found.columns)
     raise InputError(f"{found.table.source} has a single level of {names}: a law needs several")
 
 
@@ -134,7 +134,7 @@ def rolling_error(form: Form, found: Observations, delta: float) -> float | None
         return None
     origins = origins[-8:]
     weights = np.stack([(axis < steps[k]).astype(float) for k in origins])
-    u, y, log_x, mean = scaled(x, found.loss)  # a change of units only: nothing of the rows ahead enters
+    u, y, log_x, mean = scaled(form, x, found.loss)  # a change of units only: nothing of the rows ahead enters
     theta = optimum(form, u, y, weights, delta, starts=4)[0]
     params = form.unscale(form.natural(theta), log_x, mean)
     predicted = np.array(form.predict(params, x))

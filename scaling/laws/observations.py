@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from scaling.errors import InputError
 from scaling.laws.table import Table, is_missing
 
-ROLES = ("size", "data", "compute")
+BUDGETS = ("size", "data", "compute")
+ROLES = (*BUDGETS, "unique_data", "clusters", "teacher", "alone")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Observations:
         """The variables of a form side by side."""
         missing = [name for name in variables if name not in self.values]
         if missing:
-            raise InputError(f"this form needs {' and '.join(variables)}: name the column with --{missing[0]}")
+            raise InputError(
+                f"this form needs {' and '.join(variables)}: name the column with --{missing[0].replace('_', '-')}"
+            )
         return np.stack([self.values[name] for name in variables], axis=1) if variables else np.empty((len(self), 0))
 
     def keep(self, mask: Bool[np.ndarray, " n"], reason: str = "") -> "Observations":
@@ -66,6 +69,10 @@ def observe(
     data: str | None = None,
     compute: str | None = None,
     run: str | None = None,
+    unique_data: str | None = None,
+    clusters: str | None = None,
+    teacher: str | None = None,
+    alone: str | None = None,
     drop_highest: int = 0,
 ) -> Observations:
     """Rows of `table` that can be fitted.
@@ -74,8 +81,9 @@ def observe(
     positive, or two losses for the same run and point, is an `InputError`. Data = compute / (6 size) is derived where
     only the other two are given, and compute = 6 size data for use in hold-out expressions.
     """
-    columns = {role: name for role, name in zip(ROLES, (size, data, compute), strict=True) if name is not None}
-    if not columns:
+    given = (size, data, compute, unique_data, clusters, teacher, alone)
+    columns = {role: name for role, name in zip(ROLES, given, strict=True) if name is not None}
+    if not set(columns) & set(BUDGETS):
         raise InputError("nothing to fit the loss against: name at least one of --size, --data, --compute")
     reasons: dict[int, str] = {}
     values: dict[str, np.ndarray] = {}

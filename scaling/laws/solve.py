@@ -1,13 +1,16 @@
 """Batched minimiser of weighted Huber losses on log residuals: every start and every resample in one array program."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from scaling.laws.forms import Form
+from scaling.laws.forms import Form, InLoss
 
-ROWS_AT_ONCE = 60_000  # points x problems of one block, so that its arrays stay in cache
+ROWS_AT_ONCE = 30_000  # points x problems of one block, so that its arrays stay in cache
+ROUNDING = 1e-14  # root mean square residual that is nothing but float64
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ def huber(residual: np.ndarray, delta: np.ndarray | float) -> np.ndarray:
 
 
 def objective(
-    form: Form, theta: np.ndarray, u: np.ndarray, log_y: np.ndarray, weights: np.ndarray, delta: float
+    form: Form | InLoss, theta: np.ndarray, u: np.ndarray, log_y: np.ndarray, weights: np.ndarray, delta: float
 ) -> Float[np.ndarray, " b"]:
     """Weighted sum of the Huber losses of each problem; infinite where the form has no value."""
     with np.errstate(invalid="ignore"):
@@ -36,28 +39,39 @@ def objective(
 
 
 def solve(
-    form: Form,
+    form: Form | InLoss,
     u: Float[np.ndarray, "n v"],
-    log_y: Float[np.ndarray, " n"],
+    log_y: Float[np.ndarray, " n"] | Float[np.ndarray, "b n"],
     weights: Float[np.ndarray, "b n"],
     starts: Float[np.ndarray, "b p"],
     delta: float = 1e-3,
     top: float | None = None,
     iterations: int = 400,
     tolerance: float = 1e-9,
+    held: tuple[int, Float[np.ndarray, " b"]] | None = None,
 ) -> Solution:
     """Minimise each problem of the batch from its start by a damped Newton method with a falling Huber width.
 
     The width starts where the residuals are and shrinks to `delta` (most residuals then sit on the right side of it);
     the damping metric is that of iteratively reweighted least squares, so that heavy damping is a safe descent step
-    and none is a Newton step. The gradient is measured relative to the largest that the Huber slopes allow.
+    and none is a Newton step. The gradient is measured relative to the largest that the Huber slopes allow. `held`
+    fixes one coordinate at a value for each problem. Blocks run on threads: NumPy's loops release the interpreter.
     """
     top = float(np.exp(np.max(log_y))) if top is None else top
-    block = max(1, ROWS_AT_ONCE // max(1, len(log_y)))
-    parts = [
-        solve_block(form, u, log_y, weights[i : i + block], starts[i : i + block], delta, top, iterations, tolerance)
-        for i in range(0, len(starts), block)
-    ]
+    block = max(1, ROWS_AT_ONCE // max(1, len(u)))
+    log_y = np.broadcast_to(log_y, weights.shape)
+    low, high = (np.broadcast_to(side, starts.shape).copy() for side in form.bounds(top, u))
+    if held is not None:
+        low[:, held[0]] = high[:, held[0]] = held[1]
+
+    def part(i: int) -> Solution:
+        rows = slice(i, i + block)
+        return solve_block(
+            form, u, log_y[rows], weights[rows], starts[rows], delta, low[rows], high[rows], iterations, tolerance
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(part, range(0, len(starts), block)))
     return Solution(
         np.concatenate([part.theta for part in parts]),
         np.concatenate([part.objective for part in parts]),
@@ -67,18 +81,18 @@ def solve(
 
 
 def solve_block(
-    form: Form,
+    form: Form | InLoss,
     u: np.ndarray,
     log_y: np.ndarray,
     weights: np.ndarray,
     starts: np.ndarray,
     delta: float,
-    top: float,
+    low: np.ndarray,
+    high: np.ndarray,
     iterations: int,
     tolerance: float,
 ) -> Solution:
     """One cache-sized block of `solve`."""
-    low, high = form.bounds(top)
     theta = np.clip(starts, low, high)
     batch, size = theta.shape
     eye = np.eye(size)
@@ -91,8 +105,10 @@ def solve_block(
     step_count = 0
     for step_count in range(1, iterations + 1):  # noqa: B007
         t, w, d = theta[active], weights[active], width[active, None]
+        least, most = low[active], high[active]
         f, jacobian, aux = form.evaluate(t, u)
-        r = f - log_y
+        goal = log_y[active]
+        r = f - goal
         value = np.sum(w * huber(r, d), axis=1)
         size_r = np.abs(r)
         psi = w * np.clip(r, -d, d)
@@ -100,11 +116,11 @@ def solve_block(
         metric = ((w * d / np.maximum(size_r, d))[..., None] * jacobian).swapaxes(1, 2) @ jacobian
         hessian = ((w * (size_r < d))[..., None] * jacobian).swapaxes(1, 2) @ jacobian
         hessian += form.curvature(aux, jacobian, psi, u)
-        held = ((t <= low) & (gradient > 0)) | ((t >= high) & (gradient < 0))
+        held = ((t <= least) & (gradient > 0)) | ((t >= most) & (gradient < 0)) | (least == most)
         free_gradient = np.where(held, 0.0, gradient)
         scale = np.einsum("bn,bnp->bp", w * np.minimum(size_r, d) + 1e-12, np.abs(jacobian)) + 1e-300
         slope = np.max(np.abs(free_gradient) / np.maximum(scale, 1e-3 * scale.max(axis=1, keepdims=True)), axis=1)
-        small = slope < tolerance
+        small = (slope < tolerance) | (value <= 0.5 * ROUNDING**2 * w.sum(axis=1))
         done = small & (d[:, 0] <= delta)
         if done.any():
             converged[active[done]] = True
@@ -119,9 +135,9 @@ def solve_block(
         step = -np.linalg.solve(matrix, free_gradient[..., None])[..., 0]
         step = np.where(np.isfinite(step), step, 0.0)
         step *= np.minimum(1.0, 2.0 / np.maximum(np.max(np.abs(step), axis=1, keepdims=True), 1e-300))
-        trial = np.clip(t + step, low, high)
+        trial = np.clip(t + step, least, most)
         with np.errstate(invalid="ignore"):
-            after = np.sum(w * huber(form.evaluate(trial, u)[0] - log_y, width[active, None]), axis=1)
+            after = np.sum(w * huber(form.evaluate(trial, u)[0] - goal, width[active, None]), axis=1)
         downhill = np.sum(gradient * (trial - t), axis=1) < 0
         accept = np.isfinite(after) & (after < value) & downhill & ~narrower
         theta[active] = np.where(accept[:, None], trial, t)

@@ -66,15 +66,18 @@ def assess(found: Observations, fit: Fit, constant: Fit, result: Holdout | None,
            level: float) -> Support:  # fmt: skip
     """Compare the fitted form with no effect at all: slopes by run, level means, out-of-sample error, seed spread."""
     form = fit.form
-    x, log_y = found.x(form.variables), np.log(found.loss)
-    names = [found.columns.get(v, v) for v in form.variables]
+    count = len(form.falling)  # forms name these first; the next is a condition that is only allowed for
+    x, log_y = found.x(form.variables[: count + 1]), np.log(found.loss)
+    names = [found.columns.get(v, v) for v in form.falling]
     rng = np.random.default_rng(seed + 1)
-    weights, _ = bootstrap_weights(form, x, found.run, max(200, resamples), rng)
+    weights, _ = bootstrap_weights(form, found.x(form.variables), found.run, max(200, resamples), rng)
     groups = int(found.run.max()) + 1
     q = widened(level, groups, x.shape[1] + 1)
-    low, high = np.quantile(slopes(np.log(x), log_y, weights), [q, 1.0 - q], axis=0)
-    slope, p = level_test(x, log_y)
-    ends = np.stack([x.min(axis=0), x.max(axis=0)])
+    low, high = np.quantile(slopes(np.log(x), log_y, weights), [q, 1.0 - q], axis=0)[:, :count]
+    slope, p = (v[:count] for v in level_test(x, log_y))
+    whole = found.x(form.variables)
+    ends = np.stack([whole.min(axis=0), whole.max(axis=0)])
+    ends[:, count:] = np.exp(np.log(whole[:, count:]).mean(axis=0))
     first, last = form.predict(fit.params, ends)
     fall = float(np.log(first / last)) if last > 0 else float("nan")
     spread = seed_spread(x, log_y, found.run)

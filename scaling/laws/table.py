@@ -1,4 +1,4 @@
-"""A table of runs from CSV (also .gz) or JSONL: plain arrays by column name, missing cells kept missing."""
+"""A table of runs from CSV or JSONL (also .gz) or Parquet: plain arrays by column name, missing cells kept missing."""
 
 import csv
 import difflib
@@ -110,15 +110,17 @@ def from_rows(rows: Sequence[Mapping[str, Any]], source: str = "a table in memor
 
 
 def read_table(path: str | Path) -> Table:
-    """Read CSV or JSONL, plain or .gz; one sentence of `InputError` for whatever is wrong with the file."""
+    """Read CSV or JSONL, plain or .gz, or Parquet; one sentence of `InputError` for whatever is wrong with the file."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path} is not there or not a file: give a CSV or JSONL table")
+        raise InputError(f"{path} is not there or not a file: give a CSV, JSONL or Parquet table")
     names = [suffix.lower() for suffix in path.suffixes]
     zipped = bool(names) and names[-1] == ".gz"
     kind = (names[:-1] if zipped else names)[-1:]
+    if kind == [".parquet"]:
+        return read_parquet(path)
     if kind not in ([".csv"], [".jsonl"]):
-        raise InputError(f"{path} is neither .csv nor .jsonl (.gz allowed): convert it first")
+        raise InputError(f"{path} is neither .csv nor .jsonl (.gz allowed) nor .parquet: convert it first")
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if zipped else data).decode("utf-8-sig")
@@ -128,6 +130,21 @@ def read_table(path: str | Path) -> Table:
     if not rows:
         raise InputError(f"{path} holds no rows: fit needs at least one row per run")
     return from_rows(rows, str(path))
+
+
+def read_parquet(path: Path) -> Table:
+    """Read Parquet by pyarrow, where it is installed."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise InputError(f"{path} is Parquet, which needs pyarrow: pip install pyarrow, or write it as CSV") from None
+    try:
+        columns = parquet.read_table(path).to_pydict()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): write it again as Parquet") from None
+    if not columns or not len(next(iter(columns.values()))):
+        raise InputError(f"{path} holds no rows: fit needs at least one row per run")
+    return from_columns(columns, str(path))
 
 
 def csv_rows(text: str, path: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from scaling.laws.figures.curves import axis_name, falls, lanes
 from scaling.laws.figures.drawing import sequential, words
 from scaling.laws.figures.points import Points
 from scaling.laws.law import Tabular, as_table
+from scaling.laws.link import Link
 from scaling.view import sections as parts
 from scaling.view.report import write_report
 
@@ -62,6 +63,9 @@ def drawings(law: Law, source: Table) -> dict[str, Callable[[], Figure]]:
     """Name -> how to draw it; drawing raises `InputError` where the table does not give it."""
     loss = law.record["columns"]["loss"]
     rates = [name for name in source.columns if name.startswith("success") and not name.endswith(("_low", "_high"))]
+    linked = law.record.get("link")
+    link = None if linked is None else Link.from_json(linked).predict
+    rates = rates if linked is None else [linked["columns"]["success"]]
     found: dict[str, Callable[[], Figure]] = {
         "curves": lambda: figures.law_curves(law, source, x=hours(law, source)),
         "fit": lambda: figures.predicted_measured(law, source),
@@ -73,7 +77,9 @@ def drawings(law: Law, source: Table) -> dict[str, Callable[[], Figure]]:
         bounds = (f"{rates[0]}_low", f"{rates[0]}_high")
         interval = bounds if set(bounds) <= set(source.columns) else None
         by = [name for name in ("student",) if name in source.columns]
-        found["success"] = lambda: figures.loss_success(source, loss=loss, success=rates[0], by=by, interval=interval)
+        found["success"] = lambda: figures.loss_success(
+            source, loss=loss, success=rates[0], by=by, interval=interval, link=link
+        )
     return found
 
 

@@ -6,18 +6,32 @@ from scipy.optimize import minimize
 from tables import falling, grid, planted
 
 from scaling.errors import InputError
+from scaling.laws.catalogue import chinchilla, make
 from scaling.laws.fit import optimum, scaled
-from scaling.laws.forms import chinchilla, make, nonnegative
+from scaling.laws.forms import nonnegative
 from scaling.laws.solve import objective, solve
 
+THETA = {
+    "constant": [0.3],
+    "log": [5.0, 0.4],
+    "power": [0.1, -0.5, 0.4],
+    "straight": [0.1, 0.4],
+    "broken": [0.1, -0.5, 0.3, 0.9, 0.2, -0.7],
+    "chinchilla": [0.1, -0.5, 0.2, 0.4, 0.7],
+    "overtraining": [0.1, -0.5, 0.2, 0.4],
+    "repeated": [0.1, -0.5, -0.4, 0.4, 0.7, 1.0, 0.5],
+    "clusters": [0.1, -0.5, 0.2, -0.3, 0.4, 0.7, 0.6],
+    "distillation": [-0.5, -0.2, 0.4, 0.7, 0.8, 0.3, 1.5, 0.1, -0.6],
+}
+VARIABLES = {"clusters": ("size", "data", "clusters"), "distillation": ("size", "data", "teacher", "alone")}
 
-@pytest.mark.parametrize("name", ["constant", "log", "power", "chinchilla"])
+
+@pytest.mark.parametrize("name", list(THETA))
 def test_jacobian_and_curvature_are_the_derivatives(name):
-    form = make(name)
+    form = make(name, VARIABLES.get(name, ("data",)))
     rng = np.random.default_rng(0)
     u = rng.normal(size=(7, len(form.variables)))
-    theta = {"constant": [0.3], "log": [5.0, 0.4], "power": [0.1, -0.5, 0.4], "chinchilla": [0.1, -0.5, 0.2, 0.4, 0.7]}
-    theta = np.array([theta[name]])
+    theta = np.array([THETA[name]])
     psi = rng.normal(size=(1, 7))
     _, jacobian, aux = form.evaluate(theta, u)
     step = 1e-5
@@ -30,14 +44,13 @@ def test_jacobian_and_curvature_are_the_derivatives(name):
         np.testing.assert_allclose(second, form.curvature(aux, jacobian, psi, u)[:, i], atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["constant", "log", "power", "chinchilla"])
+@pytest.mark.parametrize("name", list(THETA))
 def test_unscaled_parameters_predict_what_the_solver_saw(name):
-    form = make(name)
+    form = make(name, VARIABLES.get(name, ("data",)))
     rng = np.random.default_rng(1)
     x = np.exp(rng.normal(12.0, 1.0, size=(9, len(form.variables))))
-    log_x = np.log(x).mean(axis=0)
-    theta = {"constant": [0.3], "log": [5.0, 0.4], "power": [0.1, -0.5, 0.4], "chinchilla": [0.1, -0.5, 0.2, 0.4, 0.7]}
-    theta = np.array([theta[name]])
+    log_x = form.centre(x, np.full(9, 2.5))[0]
+    theta = np.array([THETA[name]])
     f = form.evaluate(theta, np.log(x) - log_x)[0]
     params = form.unscale(form.natural(theta), log_x, 2.5)
     np.testing.assert_allclose(form.predict(params, x), 2.5 * np.exp(f), rtol=1e-10)
@@ -63,7 +76,7 @@ def test_optimum_is_not_beaten_by_scipy_on_the_same_objective():
     table = grid(0.01, seed=3)
     x, loss = np.stack([table["n"], table["d"]], axis=1), table["loss"]
     form = chinchilla()
-    u, y, _, _ = scaled(x, loss)
+    u, y, _, _ = scaled(form, x, loss)
     ones = np.ones((1, len(y)))
     theta, value, converged = optimum(form, u, y, ones, 1e-3)
     assert converged[0]
@@ -80,7 +93,7 @@ def test_weights_mean_repeated_rows():
     """Weight two on a row is the row twice: what the bootstrap relies on."""
     table = planted(falling, 0.02, seed=4)
     form = make("power")
-    u, y, _, _ = scaled(np.array(table["frames"])[:, None], table["val_loss"])
+    u, y, _, _ = scaled(form, np.array(table["frames"])[:, None], table["val_loss"])
     count = np.array([2, 0, 1, 1, 3, 1, 0, 1, 2, 1])
     rows = np.repeat(np.arange(10), count)
     start = np.array([[-0.5, -0.5, 0.5]])

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from scaling.laws import fit_table
+from scaling.laws import fit_link, fit_table
 from scaling.laws.figures import fit_points
-from scaling.view.fit_report import write_fit_report
+from scaling.laws.table import from_columns
+from scaling.view.fit_report import drawings, write_fit_report
 from tests.view.samples import Page
 
 
@@ -45,7 +46,7 @@ def test_figures_card_and_page_are_written(report):
     pictures = ("curves", "fit", "residuals", "exponents", "success")
     assert {"fit.md", "fit.json", "report.html"} | {f"{p}.{kind}" for p in pictures for kind in ("svg", "png")} <= names
     assert "isoflop.svg" not in names
-    assert "isoflop: no budget has 6 sizes" in page.read_text(), "what is not drawn is named"
+    assert "isoflop: no budget has 5 sizes" in page.read_text(), "what is not drawn is named"
 
 
 def test_each_run_is_a_point_that_says_its_name_hash_axes_and_prediction(report):
@@ -84,3 +85,14 @@ def test_a_table_without_a_law_still_has_a_report(tmp_path):
     assert "No law claimed" in text
     assert re.findall(r'class="curve (\w+)"', text).count("dashed") == 0
     assert "isoflop: iso-FLOP curves need size and compute" in text
+
+
+def test_a_link_to_success_is_drawn(tmp_path):
+    table = study()
+    table["success_sonic"] = 0.9 / (1.0 + (table["val_loss"] / 0.35) ** 6.0)
+    law = fit_table(table, size="params", data="frames", loss="val_loss", form="chinchilla", resamples=60)
+    linked = law.with_link(fit_link(from_columns(table), loss="val_loss", success="success_sonic", resamples=60))
+    figure = drawings(linked, from_columns(table))["success"]()
+    curve = next(line for line in figure.axes[0].get_lines() if line.get_label() == "link")
+    truth = 0.9 / (1.0 + (curve.get_xdata() / 0.35) ** 6.0)
+    assert np.max(np.abs(curve.get_ydata() - truth)) < 0.02

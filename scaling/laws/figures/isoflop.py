@@ -13,6 +13,7 @@ from scaling.errors import InputError
 from scaling.laws.figures.drawing import GREY, MARKERS, STYLE, compact, logarithmic, new_figure, sequential, words
 from scaling.laws.figures.points import fit_points
 from scaling.laws.fit import Curve
+from scaling.laws.isoflop import LEAST, WIDTH, groups
 from scaling.laws.law import Law, Tabular
 
 
@@ -37,41 +38,24 @@ class Minimum:
 
 
 def isoflop_minima(
-    size: Float[np.ndarray, " n"],
-    compute: Float[np.ndarray, " n"],
-    loss: Float[np.ndarray, " n"],
-    *,
-    tolerance: float = 0.1,
-    least: int = 6,
+    size: Float[np.ndarray, " n"], compute: Float[np.ndarray, " n"], loss: Float[np.ndarray, " n"]
 ) -> list[Minimum]:
     """Budgets of a table by rising compute, each with its parabola.
 
-    A budget is the fullest window of log compute no wider than `tolerance`, then the fullest of the rest, as long as
-    it holds `least` distinct sizes; rows within another `tolerance` of it belong to no budget. Minima at an edge are
-    marked and have no size: they would bias the exponent.
+    Minima at an edge of the sizes are marked and have no size: they would bias the exponent.
     """
-    log_c, log_n, log_l = np.log(compute), np.log(size), np.log(loss)
-    free = np.ones(len(log_c), bool)
-    found: list[Minimum] = []
-    while free.any():
-        starts = np.flatnonzero(free)
-        windows = [free & (log_c >= log_c[i]) & (log_c <= log_c[i] + tolerance + 1e-9) for i in starts]
-        rows = max(windows, key=lambda mask: (int(mask.sum()), -float(log_c[mask].min())))
-        if len(np.unique(np.round(log_n[rows], 9))) < least:
-            free &= ~rows
-            continue
-        near = (log_c >= log_c[rows].min() - tolerance) & (log_c <= log_c[rows].max() + tolerance)
-        free &= ~near
-        found.append(minimum(log_n[rows], log_l[rows], float(np.exp(log_c[rows].mean())), np.flatnonzero(rows)))
-    return sorted(found, key=lambda one: one.compute)
+    log_n, log_l = np.log(size), np.log(loss)
+    return [minimum(log_n[rows], log_l[rows], float(np.exp(np.log(compute[rows]).mean())), np.flatnonzero(rows))
+            for rows in groups(np.log(compute), size)]  # fmt: skip
 
 
 def minimum(log_n: np.ndarray, log_l: np.ndarray, compute: float, rows: np.ndarray) -> Minimum:
-    """Parabola of one budget."""
+    """Parabola of one budget; the least loss at the smallest or largest size is an edge, whatever the parabola says."""
     centre = float(log_n.mean())
     parabola = np.polyfit(log_n - centre, log_l, 2)
     best = -parabola[1] / (2.0 * parabola[0]) if parabola[0] > 0 else np.nan
-    inside = bool(log_n.min() < best + centre < log_n.max())
+    lowest = log_n[np.argmin(log_l)]
+    inside = bool(log_n.min() < best + centre < log_n.max() and log_n.min() < lowest < log_n.max())
     status = "minimum" if inside else "edge" if parabola[0] > 0 else "no minimum"
     size, loss = (float(np.exp(best + centre)), float(np.exp(np.polyval(parabola, best)))) if inside else (None, None)
     return Minimum(compute, rows, float(np.exp(centre)), parabola, size, loss, status)
@@ -90,19 +74,19 @@ def optimal_exponent(minima: Sequence[Minimum], level: float = 0.95) -> tuple[fl
     return slope, slope - half, slope + half
 
 
-def isoflop(law: Law, table: Tabular, *, tolerance: float = 0.1, least: int = 6) -> Figure:
+def isoflop(law: Law, table: Tabular) -> Figure:
     """Loss against size at each budget with its parabola and minimum, and the best size against compute.
 
-    Edge minima are drawn hollow and stay out of the line. Where the law is one in size and data, its own optimum (the
-    joint fit) is the dashed line beside the line through the minima.
+    Edge minima are drawn hollow and stay out of the line; its interval is the law's bootstrap where it has one. Where
+    the law is one in size and data, its own optimum (the joint fit) is the dashed line beside it.
     """
     points = fit_points(law, table)
     if not {"size", "compute"} <= set(points.axes):
         raise InputError("iso-FLOP curves need size and compute: name --size with --compute or --data")
     size, compute = points.axes["size"], points.axes["compute"]
-    minima = isoflop_minima(size, compute, points.loss, tolerance=tolerance, least=least)
+    minima = isoflop_minima(size, compute, points.loss)
     if not minima:
-        raise InputError(f"no budget has {least} sizes within {tolerance:.0%} of compute: there are no iso-FLOP curves")
+        raise InputError(f"no budget has {LEAST} sizes within {WIDTH:.0%} of compute: there are no iso-FLOP curves")
     colours = sequential(len(minima))
     with rc_context(STYLE):
         figure, (left, right) = new_figure(2, 5.0, 3.9)
@@ -123,16 +107,17 @@ def isoflop(law: Law, table: Tabular, *, tolerance: float = 0.1, least: int = 6)
         span = np.geomspace(min(m.compute for m in minima), max(m.compute for m in minima), 60)
         line = optimal_exponent(minima)
         if line is not None:
+            bounds = (law.record.get("isoflop") or {}).get("interval") or line[1:]
             kept = [(np.log(m.compute), np.log(m.size)) for m in minima if m.size is not None]
             middle = np.mean(kept, axis=0)
             right.plot(span, np.exp(middle[1] + line[0] * (np.log(span) - middle[0])), color=GREY,
-                       label=f"minima: {line[0]:.3f} ({line[1]:.3f} to {line[2]:.3f})")  # fmt: skip
+                       label=f"minima: {line[0]:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})")  # fmt: skip
         joint = joint_optimum(law.curve, span, factor=float(np.median(compute / (size * points.axes["data"]))),
                               sizes=(float(size.min()), float(size.max())))  # fmt: skip
         if joint is not None:
             share = law.record["derived"].get("optimal_size_exponent")
-            bounds = f": {share['value']:.3f} ({share['interval'][0]:.3f} to {share['interval'][1]:.3f})"
-            right.plot(span, joint, "--", color="black", label=f"joint fit{bounds if share else ''}")
+            told = f": {share['value']:.3f} ({share['interval'][0]:.3f} to {share['interval'][1]:.3f})"
+            right.plot(span, joint, "--", color="black", label=f"joint fit{told if share else ''}")
         edges = sum(one.size is None for one in minima)
         if edges:
             right.plot([], [], "*", color=GREY, markersize=9, markerfacecolor="white", label=f"{edges} at an edge: out")
