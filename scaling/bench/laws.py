@@ -15,21 +15,27 @@ from scaling.record.timing import medians
 _SIZES, _DATAS = 5, 10
 
 
-def planted() -> dict[str, np.ndarray]:
-    """Fifty runs of a Chinchilla surface with known parameters and half a percent of noise."""
+def planted(sizes: int = _SIZES, datas: int = _DATAS) -> dict[str, np.ndarray]:
+    """Runs of a Chinchilla surface with known parameters and half a percent of noise."""
     rng = np.random.default_rng(0)
-    size, data = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e10, _SIZES), np.geomspace(1e9, 1e12, _DATAS)))
+    size, data = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e10, sizes), np.geomspace(1e9, 1e12, datas)))
     loss = (1.8 + 480 * size**-0.35 + 2000 * data**-0.37) * np.exp(rng.normal(0.0, 0.005, len(size)))
     return {"size": size, "data": data, "loss": loss}
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Seconds of a whole fit, milliseconds of one refit in the bootstrap, and of one refit by SciPy."""
+    """Seconds of a whole fit and of one of 240 rows, milliseconds of one refit in the bootstrap and by SciPy."""
     resamples, refits, repeats = (1000, 10, 3) if quick else (4000, 20, 5)
     table = planted()
     began = time.perf_counter()
     fit_table(table, loss="loss", size="size", data="data", resamples=resamples)
     yield Row(f"fit_table_{resamples}_resamples", time.perf_counter() - began, "s", higher_is_better=False)
+    large = planted(15, 16)  # as many rows as the published Chinchilla table
+    points = np.stack([large["size"], large["data"]], axis=1)
+    began = time.perf_counter()
+    fit_form(chinchilla(), points, large["loss"], np.arange(len(points)), resamples=resamples)
+    seconds = time.perf_counter() - began
+    yield Row(f"chinchilla_240_rows_{resamples}_resamples", seconds, "s", target=10.0, higher_is_better=False)
     x, loss = np.stack([table["size"], table["data"]], axis=1), table["loss"]
     run, form = np.arange(len(loss)), chinchilla()
 

@@ -68,6 +68,7 @@ def card_markdown(law: Law, title: str = "Fit card") -> str:
           number(a.get("aicc")), number(a.get("objective"), 7), a["refused"] or a["status"]]
          for a in record["alternatives"]],
     )  # fmt: skip
+    lines += checks(record)
     lines += ["", "## Rows", ""]
     lines += table(
         ["axis", "column", "from", "to", "levels"],
@@ -83,6 +84,78 @@ def card_markdown(law: Law, title: str = "Fit card") -> str:
     lines += [f"- seed: {record['seed']}", f"- source: {record['source']}", f"- data hash: {record['data_hash']}"]
     lines += [f"- command: `{record['command']}`"] if record["command"] else []
     return "\n".join(lines) + "\n"
+
+
+def checks(record: Mapping[str, Any]) -> list[str]:
+    """Lines on what the fit was tested for beside its hold-out; a law kept from before these has none."""
+    lines: list[str] = []
+    if record.get("profile"):
+        lines += ["", "## Profile likelihood", "", "Each held on a grid, the others fitted again; a dash is open.", ""]
+        lines += table(
+            ["parameter", f"{record['level']:.0%} interval", "weakly identified"],
+            [[name, span(p["interval"]), "yes" if p["weak"] else "no"] for name, p in record["profile"].items()],
+        )
+    if record.get("rolling"):
+        lines += ["", "## Rolling origin", ""]
+        lines += table(
+            ["level", "rows", "fitted on", "mean error", "coverage"],
+            [[number(r["level"]), str(r["n"]), str(r["trained_on"]), percent(r["relative_error"]),
+              f"{r['coverage']:.0%}"] for r in record["rolling"]],
+        )  # fmt: skip
+    if record.get("isoflop"):
+        iso = record["isoflop"]
+        told = f": optimal size as compute^{number(iso['exponent'])} ({span(iso['interval'] or [None, None])})"
+        lines += ["", "## Minima of compute budgets (approach 2)", ""]
+        lines += [f"{iso['status']}{told if iso['exponent'] is not None else ''}.", ""]
+        lines += table(
+            ["compute", "rows", "sizes", "optimal size", "minimum"],
+            [[number(b["compute"]), str(b["n"]), str(b["sizes"]), number(b["size"]), b["status"]]
+             for b in iso["budgets"]],
+        )  # fmt: skip
+    if record.get("cluster_test"):
+        test = record["cluster_test"]
+        kind = "descriptive (three counts or fewer)" if test["descriptive"] else "tested"
+        lines += [
+            "",
+            "## Term in the number of clusters",
+            "",
+            f"{kind}: {test['levels']} counts, p = {number(test['p_value'], 2)} against {test['form_without']} "
+            f"without it (objective {number(test['objective_without'], 7)} to {number(test['objective'], 7)}).",
+        ]
+    if record.get("influence"):
+        lines += outliers(record)
+    if record.get("link"):
+        link = record["link"]
+        lines += ["", "## Success rate", "", f"`{link['formula']}`, {link['status']}, {link['n']} rows.", ""]
+        lines += table(
+            ["parameter", "value", "standard error", f"{link['level']:.0%} interval"],
+            [[name, number(value), number(link["standard_errors"][name]), span(link["intervals"][name])]
+             for name, value in link["params"].items()],
+        )  # fmt: skip
+    return lines
+
+
+def outliers(record: Mapping[str, Any]) -> list[str]:
+    """Lines on single rows and runs: who is far off, and who moves the law."""
+    report = record["influence"]
+    lines = ["", "## Outliers and influence", ""]
+    far = ", ".join(f"{entry['row']} ({percent(entry['residual'])})" for entry in report["outliers"])
+    lines.append(f"Rows more than 4 robust standard deviations off: {far or 'none'}.")
+    without = report["without_outliers"]
+    if without is not None:
+        lines += ["", f"The fit without them ({without['n']} rows, {without['status']}):", ""]
+        lines += table(
+            ["parameter", "with", "without"],
+            [[name, number(record["params"][name], 5), number(value, 5)] for name, value in without["params"].items()],
+        )
+    if report["runs"]:
+        lines += ["", "Runs whose absence moves an exponent most:", ""]
+        lines += [
+            f"- rows {', '.join(map(str, run['rows']))}: {run['parameter']} by "
+            f"{run['change_in_standard_errors']:+.2f} standard errors"
+            for run in report["runs"]
+        ]
+    return lines
 
 
 def head(record: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ PROFILED = ("E", "R_D", "R_N", "x0", "w", "c0", "c1", "d1")  # beside the expone
 OFFSETS = np.geomspace(3e-3, 6.0, 14)
 OUTLIER = 4.0  # robust standard deviations
 MOST_RUNS = 400
-SIMULATIONS = 199
+SIMULATIONS = 99
 
 
 def sandwich(residuals: Float[np.ndarray, " n"], delta: float) -> float:
@@ -54,7 +54,7 @@ def profile(found: Observations, fit: Fit, delta: float, level: float) -> dict[s
         rows = index == i
         start = np.repeat(theta[None], rows.sum(), axis=0)
         start[:, i] = value[rows]
-        best[rows] = solve(form, u, np.log(y), ones[rows], start, delta, held=(i, value[rows])).objective
+        best[rows] = solve(form, u, np.log(y), ones[rows], start, delta, iterations=80, held=(i, value[rows])).objective
     least = min(float(objective(form, theta[None], u, np.log(y), ones[:1], delta)[0]), float(best.min()))
     runs = int(found.run.max()) + 1
     factor = 2.0 * sandwich(fit.residuals, delta) * min(1.0, runs / len(found))
@@ -97,7 +97,8 @@ def influence(found: Observations, fit: Fit, errors: dict[str, float], delta: fl
     """Outliers, the fit without them, and the runs whose absence moves an exponent most (in its standard errors)."""
     form, x = fit.form, found.x(fit.form.variables)
     centred = fit.residuals - np.median(fit.residuals)
-    spread = 1.4826 * float(np.median(np.abs(centred)))
+    kept = np.sort(np.abs(centred))[len(fit.params) :]  # a robust fit goes through as many points as it has parameters
+    spread = 1.4826 * float(np.median(kept)) if len(kept) else 0.0
     far = np.abs(centred) > OUTLIER * spread if spread > 1e-9 else np.zeros(len(found), bool)
     outliers = [{"row": int(found.row[i]), "residual": float(fit.residuals[i])} for i in np.flatnonzero(far)]
     without = None
@@ -119,7 +120,7 @@ def moved(found: Observations, fit: Fit, errors: dict[str, float], delta: float,
     u, y, log_x, mean = scaled(form, x, found.loss)
     theta = optimum(form, u, y, np.ones((1, len(y))), delta)[0]
     weights = (np.arange(runs)[:, None] != found.run[None]).astype(float)
-    left = solve(form, u, np.log(y), weights, np.repeat(theta, runs, axis=0), delta).theta
+    left = solve(form, u, np.log(y), weights, np.repeat(theta, runs, axis=0), delta, iterations=80).theta
     params = form.unscale(form.natural(left), log_x, mean)
     columns = [i for i, name in enumerate(form.parameters) if name in form.exponents]
     scale = np.array([max(errors[form.parameters[i]], 1e-12) for i in columns])

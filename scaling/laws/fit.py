@@ -17,6 +17,7 @@ from scaling.laws.solve import solve
 DELTA = 1e-3
 STARTS = 12
 MANY = 30  # residual degrees of freedom from which residuals are resampled instead of taken as normal
+REFIT_ITERATIONS = 150  # of a resample, which starts at the optimum of all rows: most need thirty
 
 
 def widened(level: float, groups: int, parameters: int) -> float:
@@ -193,9 +194,10 @@ def fit_form(
     if resamples:
         rng = np.random.default_rng(seed)
         weights, repeated = bootstrap_weights(form, x, run, resamples, rng)
-        again = solve(seen, u, aim(seen, y), weights, np.repeat(theta, resamples, axis=0), delta)
+        start = np.repeat(theta, resamples, axis=0)
+        again = solve(seen, u, aim(seen, y), weights, start, delta, iterations=REFIT_ITERATIONS)
         best, failed = again.theta, ~again.converged
-        if resamples * points <= 200_000:  # large tables have one optimum; small ones may have several
+        if points - count < MANY:  # large tables have one optimum; small ones may have several
             other, objective, fine = optimum(seen, u, y, weights, delta, starts=1)
             better = objective < again.objective
             best, failed = np.where(better[:, None], other, best), np.where(better, ~fine, failed)

@@ -237,15 +237,18 @@ class PowerTerms(Plain):
     def evaluate(self, theta: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, Any]:
         """Log prediction [b n], Jacobian [b n p], and the share of each term in the prediction [b n 1+k]."""
         k = len(self.variables)
-        terms = np.empty((len(theta), len(u), 1 + k))
-        terms[..., 0] = theta[:, :1]
-        terms[..., 1:] = theta[:, None, 1 : 1 + k] - theta[:, None, 1 + k :] * u[None]
-        peak = terms.max(axis=-1, keepdims=True)
-        share = np.exp(terms - peak)
-        total = share.sum(axis=-1, keepdims=True)
-        share /= total
-        f = (peak + np.log(total))[..., 0]
-        return f, np.concatenate([share, -share[..., 1:] * u[None]], axis=-1), share
+        lines = [theta[:, 1 + i, None] - theta[:, 1 + k + i, None] * u[None, :, i] for i in range(k)]
+        peak = np.broadcast_to(theta[:, :1], (len(theta), len(u)))
+        for line in lines:  # an axis of three is slow to reduce over: term by term instead
+            peak = np.maximum(peak, line)
+        parts = [np.exp(theta[:, :1] - peak), *(np.exp(line - peak) for line in lines)]
+        total = sum(parts[1:], parts[0])
+        jacobian = np.empty((*peak.shape, 1 + 2 * k))
+        for i, part in enumerate(parts):
+            np.divide(part, total, out=jacobian[..., i])
+        for i in range(k):
+            np.multiply(jacobian[..., 1 + i], -u[:, i], out=jacobian[..., 1 + k + i])
+        return peak + np.log(total), jacobian, jacobian[..., : 1 + k]
 
     def curvature(self, aux: Any, jacobian: np.ndarray, psi: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Hessian of a log-sum-exp of linear functions: mean of outer products minus outer product of the mean."""

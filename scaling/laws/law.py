@@ -255,7 +255,7 @@ def verdict(
     if iso is not None and budgets is not None and joint is not None and disagree(budgets, joint["interval"]):
         notes.append(f"the optimal size goes as compute^{joint['value']:.3f} by the joint fit, as "
                      f"compute^{iso.exponent:.3f} by the minima of budgets: their intervals do not meet")  # fmt: skip
-        status = "disagreeing estimators" if status == "converged" else status
+        status = "disagreeing estimators" if status in ("converged", "at a bound") else status
     if fit.status != status:
         notes.append(f"optimiser: {fit.status}")
     return status, sentence, notes

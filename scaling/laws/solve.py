@@ -70,6 +70,8 @@ def solve(
             form, u, log_y[rows], weights[rows], starts[rows], delta, low[rows], high[rows], iterations, tolerance
         )
 
+    if len(starts) <= block:
+        return part(0)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(part, range(0, len(starts), block)))
     return Solution(

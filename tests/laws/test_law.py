@@ -52,7 +52,9 @@ def test_pure_noise_is_not_called_a_law():
     verdicts = Counter()
     for seed in range(40):
         noise = 0.02 if seed % 2 else 0.1
-        law = fit_table(planted(lambda x: 0.05 + 0 * x, noise, seed=seed), **COLUMNS, resamples=100, seed=seed)
+        law = fit_table(
+            planted(lambda x: 0.05 + 0 * x, noise, seed=seed), **COLUMNS, resamples=100, seed=seed, diagnostics=False
+        )
         verdicts[law.record["support"]["verdict"]] += 1
         if law.record["support"]["verdict"] == "none":
             assert law.verdict.startswith("No scaling law")
@@ -70,7 +72,7 @@ def test_noise_shared_by_the_runs_of_an_arm_is_noise():
     for seed in range(20):
         table = planted(lambda x: 0.05 + 0 * x, 0.002, seeds=6, seed=seed)
         table["val_loss"] = table["val_loss"] * np.repeat(np.exp(np.random.default_rng(seed).normal(0, 0.05, 5)), 6)
-        verdicts[fit_table(table, **COLUMNS, resamples=100).record["support"]["verdict"]] += 1
+        verdicts[fit_table(table, **COLUMNS, resamples=100, diagnostics=False).record["support"]["verdict"]] += 1
     assert verdicts["law"] <= 1
 
 
@@ -249,7 +251,7 @@ def test_intervals_cover_at_their_level():
     covered, errors = [], []
     for seed in range(80):
         law = fit_table(grid(0.005, seed=seed), size="n", data="d", loss="loss", run="run", form="chinchilla",
-                        holdout="none", level=0.9, resamples=200, seed=seed)  # fmt: skip
+                        holdout="none", level=0.9, resamples=200, seed=seed, diagnostics=False)  # fmt: skip
         bounds = law.record["intervals"]
         covered.append(
             [bounds["alpha"][0] <= 0.35 <= bounds["alpha"][1], bounds["beta"][0] <= 0.37 <= bounds["beta"][1]]
@@ -264,7 +266,7 @@ def test_prediction_intervals_cover_new_runs():
     hits = 0
     for seed in range(60):
         law = fit_table(planted(falling, 0.02, levels=7, seed=seed), **COLUMNS, form="power", holdout="none",
-                        level=0.9, resamples=150, seed=seed)  # fmt: skip
+                        level=0.9, resamples=150, seed=seed, diagnostics=False)  # fmt: skip
         x = 3e4 * 2.0**7
         actual = falling(x) * np.exp(np.random.default_rng(1000 + seed).normal(0, 0.02))
         _, low, high = law.predict(data=x)
