@@ -37,7 +37,7 @@ def add_verbs(verbs: Verbs) -> None:
     fit.add_argument("--residuals", default="log", metavar="log|loss", help="what the Huber loss is of")
     fit.add_argument("--delta", type=float, default=1e-3, metavar="X", help="width of the Huber loss")
     fit.add_argument("--seed", type=int, default=0, metavar="N")
-    fit.add_argument("--report", metavar="DIR", help="also write the fit card and its figure there")
+    fit.add_argument("--report", metavar="DIR", help="also write the fit card, its figures and an offline page there")
     predict = add(verbs, "predict", _predict, "what a fitted law says of a new run, with its interval")
     predict.add_argument("fit", metavar="FIT.json", help="what `scaling fit --json` wrote, or a study's law.json")
     for role in _ROLES:
@@ -47,7 +47,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> Outcome:
-    from scaling.laws import card_markdown, fit_link, fit_table, read_table, write_card
+    from scaling.laws import card_markdown, fit_link, fit_table, read_table
 
     table = read_table(arguments.table)
     law = fit_table(
@@ -71,12 +71,10 @@ def _fit(arguments: argparse.Namespace) -> Outcome:
         law = law.with_link(link)
     words = [card_markdown(law, f"Fit of {arguments.table}")]
     if arguments.report is not None:
-        from scaling.laws.figures import predicted_measured, svg
+        from scaling.view.fit_report import write_fit_report
 
-        folder = Path(arguments.report)
-        card, _ = write_card(law, folder)
-        (folder / "fit.svg").write_text(svg(predicted_measured(law, arguments.table)))
-        words.append(f"card: {card}")
+        page = write_fit_report(law, table, arguments.report, f"Fit of {Path(arguments.table).name}")
+        words.append(f"report: {page}")
     return Outcome(law.to_json(), words)
 
 

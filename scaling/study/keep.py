@@ -29,10 +29,11 @@ _COLUMNS = (
 
 
 def keep_results(config: StudyConfig, out: Path, folder: Path, command: str) -> Path:
-    """Copies the table and writes the curves and `RESULT.md` into `folder`; returns the latter."""
+    """Copies the tables and writes the curves and `RESULT.md` into `folder`; returns the latter."""
     folder.mkdir(parents=True, exist_ok=True)
     summary = read_json(out / "summary.json")
     shutil.copyfile(summary["table"], folder / "runs.csv")
+    shutil.copyfile(Path(summary["table"]).with_name("learning.csv"), folder / "learning.csv")
     rows = rows_of(read_table(folder / "runs.csv"))
     result = LawResult.from_json(read_json(Path(summary["law"])))
     (folder / "curves.svg").write_text(law_figure(rows, result, config))

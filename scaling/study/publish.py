@@ -13,6 +13,7 @@ from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.dynamics.artifact import load
 from scaling.errors import InputError
 from scaling.laws import card_markdown
+from scaling.laws.figures import svg
 from scaling.motion.corpus import Corpus
 from scaling.policy.check import check_policy
 from scaling.policy.export import export_policy
@@ -20,6 +21,7 @@ from scaling.record.files import write_json
 from scaling.record.progress import Progress
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.robot.model import CONVERGED
+from scaling.study.comparisons import CAPTIONS, comparisons, curve_rows
 from scaling.study.config import StudyConfig
 from scaling.study.results import DATA_AXES, LawResult, law_figure
 from scaling.study.stages import Clusters, Teaching, read_json, store_of
@@ -206,6 +208,15 @@ def simulator_section(teachings: Sequence[Teaching]) -> list[sections.Table]:
     return parts
 
 
+def comparison_section(rows: Sequence[dict[str, Any]], runs: Path) -> list[sections.Figures]:
+    """Families, clusters, throughput and success, as far as the rows can show them."""
+    drawn = comparisons(rows, curve_rows(rows, runs))
+    pictures = [
+        sections.Figure(svg(figure), CAPTIONS[name], wide=len(figure.axes) > 2) for name, figure in drawn.items()
+    ]
+    return [sections.Figures("Families, clusters and throughput", pictures)] if pictures else []
+
+
 _ERRORS = ("root_m", "root_rad", "joints_rad", "joints_rad_s")
 
 
@@ -258,6 +269,7 @@ def publish_report(
             [curves],
             note="\n".join(f"- {sentence}" for sentence in result.sentences),
         ),
+        *comparison_section(rows, path.parent / "runs"),
         sections.Table("Runs", list(rows), [c for c in SHOWN_COLUMNS if any(c in row for row in rows)]),
         *competence_section(teachings),
         *simulator_section(teachings),

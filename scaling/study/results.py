@@ -16,6 +16,7 @@ from scaling.record.progress import Progress
 from scaling.record.runs import RunLog, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import write_table
+from scaling.study.comparisons import curve_rows
 from scaling.study.config import StudyConfig
 from scaling.study.stages import Run, Teaching
 
@@ -234,8 +235,9 @@ def record_run(folder: Path, row: dict[str, Any], student: Student) -> None:
 
 
 def write_results(out: Path, rows: Sequence[dict[str, Any]], result: LawResult) -> tuple[Path, Path]:
-    """`runs.csv` (and its JSONL twin) and `law.json`."""
+    """`runs.csv` and `learning.csv` (runs by logged step), each with its JSONL twin, and `law.json`."""
     table, law = out / "runs.csv", out / "law.json"
     write_table(rows, table)
+    write_table(curve_rows(rows, out / "runs"), out / "learning.csv")
     write_json(law, result.to_json())
     return table, law

@@ -11,6 +11,7 @@ from markupsafe import Markup
 import scaling
 from scaling.view import sections as parts
 from scaling.view.cells import Cell, as_rows, column_cells, flatten, format_value, is_missing
+from scaling.view.chart import chart_svg, legend
 from scaling.view.forest import forest_svg
 from scaling.view.player import template, write_text
 
@@ -68,7 +69,11 @@ def _lay_out(section: parts.Section) -> dict[str, Any]:
         case parts.Table():
             context |= {"table": _table(section.rows, section.columns, COLUMN_HELP | dict(section.help))}
         case parts.Figures():
-            context |= {"figures": [(_media(figure.source), markdown(figure.caption)) for figure in section.figures]}
+            context |= {"figures": [(_media(f.source), markdown(f.caption), f.wide) for f in section.figures]}
+        case parts.Charts():
+            context |= {
+                "charts": [(chart_svg(chart), legend(chart), markdown(chart.caption)) for chart in section.charts]
+            }
         case parts.FitCard():
             context |= _fit_card(section.content)
         case parts.Competence():

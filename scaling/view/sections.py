@@ -58,10 +58,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: a path (.svg, .png, .gif, .jpg), SVG text, or PNG bytes; `caption` is markdown."""
+    """A picture: a path (.svg, .png, .gif, .jpg), SVG text, or PNG bytes; `caption` is markdown.
+
+    A `wide` one takes the whole width of the page.
+    """
 
     source: Path | str | bytes
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,63 @@ class Figures:
 
     title: str
     figures: Sequence[Figure]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Points of one series of a chart, all sequences of one length; `tips` are what hovering over each shows.
+
+    `ids` name the same thing across charts: hovering over one marks it in all. `bounds` are bars, `hollow` the points
+    drawn empty.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    tips: Sequence[Mapping[str, Any]]
+    ids: Sequence[str]
+    hollow: Sequence[bool]
+    bounds: Sequence[tuple[float, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of a chart, solid, "dashed" or "dotted", with a band where `low` and `high` are given."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    style: Literal["solid", "dashed", "dotted"] = "solid"
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """What has one colour and one entry of the legend (none where the name is empty)."""
+
+    name: str
+    colour: str
+    dots: Dots | None = None
+    lines: Sequence[Line] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture that answers the pointer; both axes are logarithmic where `log` says so."""
+
+    x: str
+    y: str
+    series: Sequence[Series]
+    log: Literal["xy", "x", "y", ""] = "xy"
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts, two abreast where the page is wide."""
+
+    title: str
+    charts: Sequence[Chart]
     note: str = ""
 
 
@@ -161,4 +222,6 @@ class Reproduce:
     title: str = "How to reproduce"
 
 
-Section = Headline | Text | Table | Figures | FitCard | Competence | Renderings | Stages | Configuration | Reproduce
+Section = (
+    Headline | Text | Table | Figures | Charts | FitCard | Competence | Renderings | Stages | Configuration | Reproduce
+)

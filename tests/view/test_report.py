@@ -1,22 +1,30 @@
+import json
 import re
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 
 from scaling.view import view_rollout, write_report
 from scaling.view.cells import column_cells, flatten, format_value
+from scaling.view.chart import chart_svg, ticks
 from scaling.view.film import RenderSettings
 from scaling.view.sections import (
+    Chart,
+    Charts,
     Comparison,
     Competence,
     Configuration,
+    Dots,
     Estimate,
     Figure,
     Figures,
     FitCard,
     Headline,
+    Line,
     Renderings,
     Reproduce,
+    Series,
     Stages,
     Table,
     Text,
@@ -44,6 +52,7 @@ def everything(rollout, tmp_path):
             "Runs", [{"run": EVIL, "val_loss": 0.125, EVIL: None}, {"run": "b", "val_loss": float("nan")}], note=EVIL
         ),
         Figures("Law", [Figure(SVG, EVIL), Figure(tmp_path / "gone.svg", "")]),
+        Charts("Runs", [a_chart()], note=EVIL),
         FitCard("Card", {"form": EVIL, "params": {"a": 1.0}, "intervals": {"a": [0.5, 2.0]}}),
         Competence("Experts", [comparison(1.8, 2.2, 0.8, 1.2)], note=EVIL),
         Renderings("View", [(view, EVIL)]),
@@ -129,3 +138,36 @@ def test_a_column_of_numbers_aligns_and_missing_is_a_dash_that_sorts_last():
 
 def test_nested_configuration_becomes_dotted_paths():
     assert flatten({"a": {"b": 1, "c": [{"d": 2}]}, "e": []}) == [("a.b", 1), ("a.c[0].d", 2), ("e", [])]
+
+
+def a_chart(log="xy", low=1.0):
+    """Three runs, one of them held out, and a curve with a band."""
+    tips = [{"run": EVIL, "hash": "ab12", "loss": 0.5}, {"run": "b", "loss": 0.25}, {"run": "c", "loss": None}]
+    dots = Dots([low, 10, 100], [0.5, 0.25, 0.125], tips, ["0", "1", EVIL], [False, False, True], [(0.1, 0.6)] * 3)
+    line = Line([low, 100], [0.5, 0.125], "dashed", [0.4, 0.1], [0.6, 0.2])
+    return Chart("frames " + EVIL, "loss", [Series("0.2M " + EVIL, "#0072B2", dots, [line])], log)
+
+
+def test_a_point_of_a_chart_says_which_run_it_is():
+    drawn = ElementTree.fromstring(str(chart_svg(a_chart())))
+    dots = [node for node in drawn.iter() if node.get("class") == "dot"]
+    assert [json.loads(dot.get("data-tip"))[0] for dot in dots] == [["run", EVIL], ["run", "b"], ["run", "c"]]
+    assert json.loads(dots[0].get("data-tip"))[1] == ["hash", "ab12"]
+    assert [dot.get("fill") for dot in dots] == ["#0072B2", "#0072B2", "#fff"]
+    across = [float(dot.get("data-x")) for dot in dots]
+    assert across[2] - across[1] == pytest.approx(across[1] - across[0], abs=0.2), "decades are equally wide"
+    assert len([node for node in drawn.iter() if "dashed" in node.get("class", "")]) == 1
+    assert len([node for node in drawn.iter() if node.get("class") == "bar"]) == 3
+
+
+def test_a_chart_leaves_out_what_a_log_axis_cannot_show():
+    assert chart_svg(a_chart(low=0.0)).count('class="dot"') == 2
+    assert chart_svg(a_chart(log="y", low=0.0)).count('class="dot"') == 3
+    assert "nothing to draw" in chart_svg(Chart("x", "y", [Series("none", "#000000")]))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.18, 0.33), (2.0, 3.4), (1e3, 3e5), (1e18, 1e24), (0.9, 1.1)])
+def test_ticks_are_few_and_inside(low, high):
+    found = ticks(low, high, log=True)
+    assert 3 <= len(found) <= 8
+    assert all(low <= tick <= high for tick in found)
