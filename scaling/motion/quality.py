@@ -33,6 +33,7 @@ def quality(motion: Motion) -> dict[str, float]:
     qvel = velocities(qpos, rate)
     ratio = np.abs(qvel[:, 6:]) / VELOCITY_LIMIT
     jerk = np.linalg.norm(np.diff(qpos[:, :3], n=3, axis=0), axis=1) * rate**3
+    shake = np.abs(np.diff(joints, n=3, axis=0)).mean(axis=1) * rate**3
     travel = np.ptp(joints, axis=0)
     return {
         "float_p95_m": float(np.percentile(lowest, 95)),
@@ -46,6 +47,7 @@ def quality(motion: Motion) -> dict[str, float]:
         "joint_speed_share": float((ratio > 1.0).any(axis=1).mean()),
         "root_speed_max_m_s": float(np.linalg.norm(qvel[:, :3], axis=1).max()),
         "root_jerk_p95_m_s3": float(np.percentile(jerk, 95)) if len(jerk) else float("nan"),
+        "joint_jerk_p95_rad_s3": float(np.percentile(shake, 95)) if len(shake) else float("nan"),
         "frozen_joints": float((travel < 1e-6).sum()),
     }
 
