@@ -1,4 +1,4 @@
-"""Basic quality figures of one clip: feet, joint limits, joint speeds, root jerk. Nothing is judged or dropped here."""
+"""Quality figures of one clip: feet, joint limits, joint speeds, jerk. Nothing is judged or dropped here."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -67,6 +67,10 @@ def problems_of(metrics: dict[str, float]) -> list[str]:
         found.append(f"a joint moves at {metrics['joint_speed_worst']:.1f} times its motor's speed limit")
     if metrics["root_speed_max_m_s"] > 8:
         found.append(f"the root moves at {metrics['root_speed_max_m_s']:.0f} m/s: a teleport")
+    if metrics.get("self_collision_worst_m", 0.0) > 0.1:
+        found.append(f"limbs are up to {100 * metrics['self_collision_worst_m']:.0f} cm deep in each other")
+    if metrics.get("body_penetration_max_m", 0.0) > 0.05:
+        found.append(f"the body goes up to {100 * metrics['body_penetration_max_m']:.1f} cm into the floor")
     if metrics["frozen_joints"]:
         found.append(f"{metrics['frozen_joints']:.0f} joints never move")
     return found

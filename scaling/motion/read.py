@@ -7,12 +7,13 @@ from typing import Any
 from scaling.errors import InputError
 from scaling.motion import naming, native
 from scaling.motion.clip import Motion, clean
+from scaling.motion.curate import Limits, figures_of, score_of
 from scaling.motion.importers.content import Content, open_content
 from scaling.motion.importers.record import Given, Record
 from scaling.motion.importers.registry import choose
 from scaling.motion.native import write_npz
 from scaling.motion.paths import motion_paths
-from scaling.motion.quality import problems_of, quality
+from scaling.motion.quality import problems_of
 
 __all__ = [
     "Given",
@@ -145,7 +146,7 @@ def inspect(
 
 def _report(read: Read) -> dict[str, Any]:
     motion = read.motion
-    metrics = quality(motion)
+    metrics = figures_of(motion)
     return {
         "format": read.format,
         "rate_hz": motion.rate_hz,
@@ -161,6 +162,7 @@ def _report(read: Read) -> dict[str, Any]:
         "family": motion.family,
         "licence": motion.licence,
         "quality": metrics,
+        "score": score_of(metrics, Limits()),
     }
 
 
