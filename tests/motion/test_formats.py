@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -46,15 +47,17 @@ GROUPS = {
     "bin_wbc_fsm": Expected("wbc_fsm", {50.0}, quaternion="wxyz", order="isaac"),
     "npz_loco_mujoco_old_g1": Expected("loco-mujoco old", {500.0}, 23, "euler", "by name"),
 }  # fmt: skip
-REFUSED = {
-    "csv_wrong_robot": "34 columns .*H1_2.*36 are expected",
-    "human_bvh": "human motion in BVH.*retarget",
-    "human_amc": "AMC.*retarget",
-    "human_smpl_npz": "human motion in SMPL.*retarget",
+PEOPLE = {
+    "human_bvh": Expected("bvh", {50.0}, quaternion="none", order="retargeted"),
+    "human_amc": Expected("amc", {50.0}, quaternion="none", order="retargeted"),
+    "human_smpl_npz": Expected("smpl", {50.0}, quaternion="none", order="retargeted"),
 }
+REFUSED = {"csv_wrong_robot": "34 columns .*H1_2.*36 are expected"}
+WITH_MINK = importlib.util.find_spec("mink") is not None
 # By file, where it differs from its group.
 OTHERWISE = {
     "G1_dance.npz": "isaac",
+    "11.asf": "skeleton in ASF.*AMC files",
     "body_pos_w.bin": "part of the clip",
     "body_quat_w.bin": "part of the clip",
 }
@@ -75,7 +78,7 @@ FILES = listed()
 @pytest.mark.skipif(not FILES, reason=f"{FOLDER} is absent")
 def test_the_manifest_lists_48_files_in_18_groups() -> None:
     assert len(FILES) == 48
-    assert {group for group, _, _ in FILES} == set(GROUPS) | set(REFUSED)
+    assert {group for group, _, _ in FILES} == set(GROUPS) | set(PEOPLE) | set(REFUSED)
 
 
 @pytest.mark.skipif(not FILES, reason=f"{FOLDER} is absent")
@@ -86,14 +89,16 @@ def test_every_listed_file_imports_or_is_refused(group: str, file: str, sha256: 
     path = FOLDER / file
     assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     found = inspect(path)
-    reason = REFUSED.get(group) or (OTHERWISE[path.name] if "body_" in path.name else None)
+    reason = REFUSED.get(group) or (OTHERWISE[path.name] if path.suffix == ".asf" or "body_" in path.name else None)
+    if group in PEOPLE and reason is None and not WITH_MINK:
+        reason = r"needs the package mink.*install scaling\[train\]"
     if reason is not None:
         assert not found["ok"]
         assert found["reason"].startswith(f"{path}: ")
         assert "\n" not in found["reason"]
         assert re.search(reason, found["reason"]), found["reason"]
         return
-    expected = GROUPS[group]
+    expected = (GROUPS | PEOPLE)[group]
     assert found["ok"], found["reason"]
     assert found["format"] == expected.format
     assert found["rate_hz"] in expected.rates

@@ -35,7 +35,7 @@ def euler_xyz(angles: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T 4"]:
 def read(content: Content, given: Given) -> list[Record]:
     """The one clip of a file."""
     where = str(content)
-    header = _header(content.value)
+    header = _header(content.value[:8192])
     lines = content.value.lstrip().splitlines()[1:]
     try:
         rows = np.loadtxt(lines, delimiter=",", ndmin=2)

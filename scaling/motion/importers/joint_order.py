@@ -42,6 +42,8 @@ class JointOrder:
 
     def lift(self, joints: Float[np.ndarray, "T n"]) -> Float[np.ndarray, "T 29"]:
         """All 29 joints (rad, MJCF order); those that the file does not hold are at their default."""
+        if self.places == self.columns == tuple(range(NUM_JOINTS)):
+            return joints
         full = np.tile(HOME_JOINTS, (len(joints), 1))
         full[:, self.places] = joints[:, self.columns]
         return full

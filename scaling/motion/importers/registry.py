@@ -20,7 +20,10 @@ class Importer:
 
 
 IMPORTERS: tuple[Importer, ...] = (
-    Importer("human", human.claims, human.read),
+    Importer("bvh", human.claims_bvh, human.read_bvh_file),
+    Importer("amc", human.claims_amc, human.read_amc_file),
+    Importer("asf", human.claims_asf, human.read_skeleton),
+    Importer("smpl", human.claims_smpl, human.read_smpl_file),
     *(Importer(layout.name, layout.claims, layout.read) for layout in LAYOUTS),
     Importer(loco_mujoco.NAME, loco_mujoco.claims, loco_mujoco.read),
     Importer(loco_mujoco.OLD_NAME, loco_mujoco.claims_old, loco_mujoco.read_old),
@@ -31,7 +34,7 @@ IMPORTERS: tuple[Importer, ...] = (
 )
 
 READABLE = "CSV (36 columns, or BONES-SEED), this project's .npz, and " + ", ".join(
-    dict.fromkeys(one.name for one in IMPORTERS if one.name not in ("human", csv36.NAME, bones_seed.NAME))
+    dict.fromkeys(one.name for one in IMPORTERS if one.name not in ("asf", csv36.NAME, bones_seed.NAME))
 )
 
 
