@@ -1,5 +1,6 @@
 """Human motion: skeleton files give key points, and the G1 follows key points that its own body could have made."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,15 @@ def person_of(motion: Motion, size: float = 1.0) -> Keypoints:
     return Keypoints(points, motion.rate_hz, "a person made of a G1")
 
 
+def needs_mink() -> None:
+    """Skip without the package; it is looked for and not imported, because importing it warns."""
+    if importlib.util.find_spec("mink") is None:
+        pytest.skip("mink is absent")
+
+
 @pytest.mark.parametrize("family", ["squat", "turn", "reach"])
 def test_the_robot_follows_a_person_of_its_own_shape_and_of_any_size(family: str) -> None:
-    pytest.importorskip("mink")
+    needs_mink()
     from scaling.motion.human.retarget import retarget
 
     motion = generate(family, 4.0, 1)
@@ -171,7 +178,7 @@ CLIPS = {
 
 @pytest.mark.parametrize("file", CLIPS)
 def test_real_people_are_followed(shared: Path, file: str) -> None:
-    pytest.importorskip("mink")
+    needs_mink()
     found = inspect(shared / "motions" / "formats" / file)
     assert found["ok"], found["reason"]
     error, slide = CLIPS[file]

@@ -1,5 +1,6 @@
 """A person's key points followed by the G1: inverse kinematics by `mink`, limits kept, feet on the floor."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,12 +71,7 @@ def _resampled(people: Keypoints, rate_hz: float) -> Keypoints:
 
 def retarget(people: Keypoints, where: str, config: RetargetConfig | None = None) -> Retargeted:
     """The G1 doing what the person does, at `config.rate_hz`; `InputError` without `mink` or if frame 0 fails."""
-    try:
-        import mink
-    except ImportError:
-        raise InputError(
-            f"{where}: human motion needs the package mink to be retargeted; install scaling[train]."
-        ) from None
+    mink = _mink(where)
     config = config or RetargetConfig()
     if people.frames < 2:
         raise InputError(f"{where}: {people.frames} frame(s) of human motion; at least two are needed.")
@@ -129,6 +125,20 @@ def retarget(people: Keypoints, where: str, config: RetargetConfig | None = None
     if targets.bearing.any():
         qpos[:, 2] -= np.median(heights[targets.bearing])
     return _judged(qpos, targets, config.rate_hz, settled)
+
+
+def _mink(where: str) -> Any:
+    """The package that solves; it is in the extra [train] only."""
+    try:
+        with warnings.catch_warnings():
+            # qpsolvers 4.13 (2026) looks for jaxopt, which warns that nobody maintains it; nothing here uses it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import mink
+    except ImportError:
+        raise InputError(
+            f"{where}: human motion needs the package mink to be retargeted; install scaling[train]."
+        ) from None
+    return mink
 
 
 def _aim(mink: Any, links: dict[str, Any], targets: Targets, frame: int) -> None:
