@@ -3,7 +3,6 @@
 import argparse
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +11,22 @@ from scaling.cli.parser import Verbs, add, family
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
-    from scaling.motion.clip import Motion
+    from scaling.motion.read import Given
 
 _MANY = 8  # files from which a bar is worth showing
-_SAME = 1e-5  # m and rad: what writing a clip as text may cost it
 
 
 def add_verbs(verbs: Verbs) -> None:
     """`motions inspect`, `import`, `cluster`."""
     rooms = family(verbs, "motions", "clips, corpora and their clusters")
     inspect = add(rooms, "inspect", _inspect, "say what motion files hold, and why that is believed")
-    import_ = add(rooms, "import", _import, "make a corpus at 50 Hz: cut into segments, split by recording")
+    import_ = add(rooms, "import", _import, "make a corpus at 50 Hz: curated, cut into segments, split by recording")
     for verb in (inspect, import_):
         verb.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (searched recursively) or glob")
         verb.add_argument("--rate", type=float, metavar="HZ", help="of files that do not hold theirs")
         verb.add_argument("--quaternion", choices=("xyzw", "wxyz"), help="of CSV files that cannot tell")
+        verb.add_argument("--joint-order", metavar="ORDER", help="of files that cannot tell: mjcf or isaac")
+    import_.add_argument("--uncurated", action="store_true", help="take every readable clip as it is")
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
     import_.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
@@ -57,10 +57,30 @@ def _watched(files: list[Path], title: str) -> Any:
     return track(files, title) if len(files) > _MANY else files
 
 
+def _given(arguments: argparse.Namespace) -> "Given":
+    from scaling.motion.read import Given
+
+    return Given(arguments.rate, arguments.quaternion, arguments.joint_order)
+
+
+# Quality figure -> its heading and what it is multiplied by to be read.
+_FIGURES = {
+    "float_median_m": ("float cm", 100.0),
+    "penetration_max_m": ("sink cm", 100.0),
+    "foot_slide_m_s": ("slide m/s", 1.0),
+    "joint_speed_worst": ("speed/limit", 1.0),
+    "limit_share": ("over limits %", 100.0),
+    "root_speed_max_m_s": ("root m/s", 1.0),
+    "root_jerk_p95_m_s3": ("jerk m/s3", 1.0),
+    "self_collision_share": ("self-touch %", 100.0),
+    "frozen_joints": ("frozen", 1.0),
+}
+
+
 def _inspect(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.read import inspect
 
-    told = {"rate_hz": arguments.rate, "quaternion": arguments.quaternion}
+    told = vars(_given(arguments))
     found = [inspect(file, **told) for file in _watched(_files(arguments.paths), "inspecting")]
     rows = [
         (
@@ -69,45 +89,51 @@ def _inspect(arguments: argparse.Namespace) -> Outcome:
             one["format"],
             one["rate_hz"],
             one["frames"],
+            one["joints"],
+            one["joint_order"],
             one["quaternion"],
             "; ".join(one["problems"]) if one["ok"] else one["reason"].removeprefix(f"{one['path']}: "),
         )
         for one in found
     ]
-    words = [Grid(("file", "ok", "format", "Hz", "frames", "quaternion", "remarks"), rows)]
-    if any(one["ok"] for one in found):
-        return Outcome(found, words)
-    return Outcome(found, words, code=2, complaint=found[0]["reason"])
+    header = ("file", "ok", "format", "Hz", "frames", "joints", "order", "quaternion", "remarks")
+    words = [Grid(header, rows)]
+    clips = [clip for one in found if one["ok"] for clip in one.get("clips", [one])]
+    if not clips:
+        return Outcome(found, words, code=2, complaint=found[0]["reason"])
+    figures = [
+        (clip["name"], clip["score"], *(factor * clip["quality"][key] for key, (_, factor) in _FIGURES.items()))
+        for clip in clips
+    ]
+    words.append(Grid(("clip", "score", *(heading for heading, _ in _FIGURES.values())), figures, "quality"))
+    words.append(
+        Grid(("clip", "evidence"), [(clip["name"], line) for clip in clips for line in clip["evidence"]], "why")
+    )
+    return Outcome(found, words)
 
 
 def _import(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.corpus import CorpusConfig, build_corpus
-    from scaling.motion.read import read_motion
+    from scaling.motion.gather import GatherConfig, gather
     from scaling.motion.segment import SPLITS
+    from scaling.record.files import write_json
 
-    refused: dict[str, str] = {}
-    read: list[tuple[str, Motion]] = []
-    for file in _watched(_files(arguments.paths, arguments.exclude), "reading"):
-        try:
-            motion = read_motion(file, rate_hz=arguments.rate, quaternion=arguments.quaternion)
-            read.append((str(file), motion))
-        except InputError as error:
-            refused[str(file)] = str(error)
-    if not read:
-        reason = next(iter(refused.values()))
-        raise InputError(
-            reason if len(refused) == 1 else f"none of {len(refused)} files is readable; the first: {reason}"
-        )
-    duplicates = _duplicates(read)
-    copies = {path for group in duplicates for path in group[1:]}
-    kept = _named([(path, motion) for path, motion in read if path not in copies])
-    corpus = build_corpus(list(kept.values()), CorpusConfig(seed=arguments.seed))
-    refused |= {path: corpus.refused[motion.name] for path, motion in kept.items() if motion.name in corpus.refused}
+    files = _watched(_files(arguments.paths, arguments.exclude), "reading")
+    gathered = gather(files, _given(arguments), GatherConfig(curate=None) if arguments.uncurated else None)
+    corpus = build_corpus(list(gathered.clips.values()), CorpusConfig(seed=arguments.seed))
+    short = {where: motion.name for where, motion in gathered.clips.items() if motion.name in corpus.refused}
+    refused = gathered.refused | {where: corpus.refused[name] for where, name in short.items()}
     folder = corpus.save(arguments.out)
+    verdicts = {
+        where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}
+        for where, one in gathered.verdicts.items()
+    }
+    write_json(folder / "quality.json", verdicts)
     splits = {
         split: {"segments": len(corpus.indices(split)), "hours": corpus.hours(corpus.indices(split))}
         for split in SPLITS
     }
+    mended = {where: list(one.done) for where, one in gathered.verdicts.items() if one.done}
     report = {
         "clips": len(set(corpus.takes)),
         "segments": len(corpus),
@@ -116,7 +142,8 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         "recordings": len(set(corpus.groups)),
         "splits": splits,
         "refused": refused,
-        "duplicates": duplicates,
+        "duplicates": gathered.duplicates,
+        "mended": mended,
         "corpus": str(folder),
         "hash": corpus.content_hash,
     }
@@ -124,39 +151,12 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     words: list[str | Grid] = [pairs(figures | {name: split["segments"] for name, split in splits.items()})]
     if refused:
         words.append(Grid(("refused", "why"), [(path, why.removeprefix(f"{path}: ")) for path, why in refused.items()]))
-    if duplicates:
-        words.append(Grid(("kept", "left out as the same motion"), [(one[0], one[1:]) for one in duplicates]))
+    if gathered.duplicates:
+        copies = [(one[0], one[1:]) for one in gathered.duplicates]
+        words.append(Grid(("kept", "left out as the same motion"), copies))
+    if mended:
+        words.append(Grid(("mended", "how"), [(path, "; ".join(done)) for path, done in mended.items()]))
     return Outcome(report, words)
-
-
-def _duplicates(read: Sequence[tuple[str, "Motion"]]) -> list[list[str]]:
-    """Groups of files that hold the same frames, whatever their format, digits or name."""
-    import numpy as np
-
-    groups: dict[int, list[tuple[Motion, list[str]]]] = {}
-    for path, motion in read:
-        alike = groups.setdefault(motion.frames, [])
-        same = (paths for first, paths in alike if np.abs(first.qpos - motion.qpos).max() < _SAME)
-        found = next(same, None)
-        if found is None:
-            alike.append((motion, [path]))
-        else:
-            found.append(path)
-    return [paths for alike in groups.values() for _, paths in alike if len(paths) > 1]
-
-
-def _named(read: Sequence[tuple[str, "Motion"]]) -> dict[str, "Motion"]:
-    """Clips by path; those of one name get a number, and keep their recording group."""
-    names = [motion.name for _, motion in read]
-    seen: dict[str, int] = {}
-    found = {}
-    for path, motion in read:
-        name = motion.name
-        if names.count(name) > 1:
-            seen[name] = seen.get(name, 0) + 1
-            motion = replace(motion, name=f"{name}#{seen[name]}")
-        found[path] = motion
-    return found
 
 
 def _cluster(arguments: argparse.Namespace) -> Outcome:

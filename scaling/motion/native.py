@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +9,15 @@ import numpy as np
 
 from scaling.errors import InputError
 from scaling.motion.clip import Motion, clean
+from scaling.motion.importers.content import Content
 from scaling.record.files import told
 
+NAME = "scaling npz"
 _TEXTS = ("name", "source", "licence", "group", "family")
 
 
 def write_npz(motion: Motion, path: str | Path) -> Path:
-    """Write the clip, whole or not at all, and return its path; the file holds exactly what `read_npz` gives back."""
+    """Write the clip, whole or not at all, and return its path; `from_content` gives back what went in."""
     path = Path(path)
     clean(motion)
     texts = {key: np.array(getattr(motion, key)) for key in _TEXTS}
@@ -44,14 +44,19 @@ def save_npz(path: Path, **arrays: Any) -> None:
             partial.unlink()
 
 
-def read_npz(path: Path) -> Motion:
-    """The clip in one of the project's npz files; raises `InputError` for anything else."""
+def claims(content: Content) -> bool:
+    """Whether a file has the names of this format."""
+    return {"qpos", "rate_hz"} <= content.keys
+
+
+def from_content(content: Content) -> Motion:
+    """The clip in one of the project's npz files; raises `InputError` for a damaged one."""
+    path, data = content.path, content.value
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-            fields = {key: str(data[key]) for key in _TEXTS if key in data.files}
-            notes = tuple(str(note) for note in data["notes"]) if "notes" in data.files else ()
-            qpos, rate = np.asarray(data["qpos"], dtype=np.float64), float(data["rate_hz"])
-    except (KeyError, ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        fields = {key: str(data[key]) for key in _TEXTS if key in data}
+        notes = tuple(str(note) for note in data["notes"]) if "notes" in data else ()
+        qpos, rate = np.asarray(data["qpos"], dtype=np.float64), float(data["rate_hz"])
+    except (ValueError, TypeError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a readable motion npz ({detail}); write it again with write_npz.") from None
     name, source = fields.pop("name", "") or path.stem, fields.pop("source", "") or str(path)

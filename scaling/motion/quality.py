@@ -1,4 +1,4 @@
-"""Basic quality figures of one clip: feet, joint limits, joint speeds, root jerk. Nothing is judged or dropped here."""
+"""Quality figures of one clip: feet, joint limits, joint speeds, jerk. Nothing is judged or dropped here."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -33,6 +33,7 @@ def quality(motion: Motion) -> dict[str, float]:
     qvel = velocities(qpos, rate)
     ratio = np.abs(qvel[:, 6:]) / VELOCITY_LIMIT
     jerk = np.linalg.norm(np.diff(qpos[:, :3], n=3, axis=0), axis=1) * rate**3
+    shake = np.abs(np.diff(joints, n=3, axis=0)).mean(axis=1) * rate**3
     travel = np.ptp(joints, axis=0)
     return {
         "float_p95_m": float(np.percentile(lowest, 95)),
@@ -46,6 +47,7 @@ def quality(motion: Motion) -> dict[str, float]:
         "joint_speed_share": float((ratio > 1.0).any(axis=1).mean()),
         "root_speed_max_m_s": float(np.linalg.norm(qvel[:, :3], axis=1).max()),
         "root_jerk_p95_m_s3": float(np.percentile(jerk, 95)) if len(jerk) else float("nan"),
+        "joint_jerk_p95_rad_s3": float(np.percentile(shake, 95)) if len(shake) else float("nan"),
         "frozen_joints": float((travel < 1e-6).sum()),
     }
 
@@ -65,6 +67,10 @@ def problems_of(metrics: dict[str, float]) -> list[str]:
         found.append(f"a joint moves at {metrics['joint_speed_worst']:.1f} times its motor's speed limit")
     if metrics["root_speed_max_m_s"] > 8:
         found.append(f"the root moves at {metrics['root_speed_max_m_s']:.0f} m/s: a teleport")
+    if metrics.get("self_collision_worst_m", 0.0) > 0.1:
+        found.append(f"limbs are up to {100 * metrics['self_collision_worst_m']:.0f} cm deep in each other")
+    if metrics.get("body_penetration_max_m", 0.0) > 0.05:
+        found.append(f"the body goes up to {100 * metrics['body_penetration_max_m']:.1f} cm into the floor")
     if metrics["frozen_joints"]:
         found.append(f"{metrics['frozen_joints']:.0f} joints never move")
     return found

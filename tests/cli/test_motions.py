@@ -1,12 +1,14 @@
 """`scaling motions`: what is read, what is left out and why, and what becomes of the rest."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from scaling.motion.corpus import Corpus
-from scaling.motion.read import read_motion
+from scaling.motion.read import read_motion, write_npz
 
 INSPECT = {
     "path",
@@ -49,10 +51,41 @@ def test_inspect_reports_every_file(call, mixed):
     assert "3 columns" in found["broken.csv"]["reason"]
 
 
-def test_inspect_in_words_names_the_files(call, mixed):
+def test_inspect_in_words_names_the_files_the_quality_and_the_evidence(call, mixed):
     out = call("motions", "inspect", mixed).out
     assert str(mixed / "turn.npz") in out
     assert "3 columns" in out
+    assert "slide m/s" in out
+    assert "the name 'again_50hz.csv' says 50 Hz" in out
+
+
+def test_inspect_takes_a_joint_order(call, tmp_path):
+    joints = np.zeros((60, 23))
+    arrays = {"frequency": 50.0, "root_pos": np.zeros((60, 3)), "root_rot": np.tile([1.0, 0, 0, 0], (60, 1))}
+    np.savez(tmp_path / "clip.npz", dof_pos=joints, **arrays)
+    asked = call("motions", "inspect", tmp_path / "clip.npz", "--json", "-")
+    assert (asked.code, asked.json[0]["ok"]) == (2, False)
+    assert "in which order are its 23 joints" in asked.json[0]["reason"]
+    order = ("--joint-order", "mjcf without wrists", "--quaternion", "wxyz")
+    (found,) = call("motions", "inspect", tmp_path / "clip.npz", *order, "--json", "-").json
+    assert (found["joints"], found["joint_order"], found["quaternion"]) == (23, "mjcf without wrists", "wxyz")
+
+
+def test_import_leaves_out_what_nobody_could_follow_unless_told_otherwise(call, clips, tmp_path):
+    folder = tmp_path / "clips"
+    shutil.copytree(clips, folder)
+    motion = read_motion(clips / "turn.npz")
+    write_npz(replace(motion, qpos=motion.qpos + np.eye(36)[2], name="flying"), folder / "flying.npz")
+    report = call("motions", "import", folder, "--out", tmp_path / "corpus", "--json", "-").json
+    assert report["clips"] == 3
+    assert "its feet float" in report["refused"][str(folder / "flying.npz")]
+    verdicts = json.loads((tmp_path / "corpus" / "quality.json").read_text())
+    assert verdicts[str(folder / "turn.npz")]["score"] > verdicts[str(folder / "flying.npz")]["score"]
+    whole = call("motions", "import", folder, "--uncurated", "--out", tmp_path / "whole", "--json", "-").json
+    assert whole["refused"] == {}
+    assert [sorted(path.rsplit("/", 1)[1] for path in group) for group in whole["duplicates"]] == [
+        ["flying.npz", "turn.npz"]
+    ]
 
 
 def test_import_keeps_one_of_two_copies_whatever_their_format(call, mixed, tmp_path):

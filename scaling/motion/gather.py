@@ -1,0 +1,108 @@
+"""Files to clips for a corpus: read, curated, copies left out, and what shares motion put in one recording group."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scaling.errors import InputError
+from scaling.motion.clip import Motion
+from scaling.motion.curate import CurateConfig, Verdict, curate
+from scaling.motion.duplicates import DuplicateConfig, find_matches, groups_of
+from scaling.motion.read import Given, read_file
+
+_AS_LONG = 0.95  # of the longest copy: so long are its equals in other formats
+
+
+@dataclass(frozen=True)
+class GatherConfig:
+    """How files become clips; `curate` None takes every readable clip as it is."""
+
+    curate: CurateConfig | None = field(default_factory=CurateConfig)
+    duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Clips by where they came from, with unique names; what was refused and why; and copies, the kept one first.
+
+    `where` is a path, and of a file with several clips "path:clip". `verdicts` are there for every curated clip.
+    """
+
+    clips: dict[str, Motion]
+    refused: dict[str, str]
+    duplicates: list[list[str]]
+    verdicts: dict[str, Verdict]
+
+
+def gather(files: Iterable[Path], given: Given | None = None, config: GatherConfig | None = None) -> Gathered:
+    """Read every file, curate every clip, keep one of each set of copies; raises `InputError` if none is readable."""
+    config = config or GatherConfig()
+    refused: dict[str, str] = {}
+    read: dict[str, Motion] = {}
+    verdicts: dict[str, Verdict] = {}
+    for file in files:
+        try:
+            found = read_file(file, given)
+        except InputError as error:
+            refused[str(file)] = str(error)
+            continue
+        for one in found:
+            where = str(file) if len(found) == 1 else f"{file}:{one.motion.name}"
+            motion = one.motion
+            if config.curate is not None:
+                verdict = curate(motion, config.curate)
+                verdicts[where] = verdict
+                motion = verdict.motion
+                if verdict.reasons:
+                    refused[where] = f"{where}: {'; '.join(verdict.reasons)}; repair the clip or leave it out."
+                    continue
+            read[where] = motion
+    if not read:
+        reason = next(iter(refused.values()))
+        raise InputError(
+            reason if len(refused) == 1 else f"none of {len(refused)} files can be taken; the first: {reason}"
+        )
+    kept, duplicates = _without_copies(read, verdicts, config.duplicates)
+    return Gathered(_named(kept), refused, duplicates, verdicts)
+
+
+def _without_copies(
+    read: dict[str, Motion], verdicts: dict[str, Verdict], config: DuplicateConfig
+) -> tuple[dict[str, Motion], list[list[str]]]:
+    """The clips without copies, those that share motion in one recording group, and the copies' groups."""
+    places, motions = list(read), list(read.values())
+    matches = find_matches(motions, config)
+
+    def worth(index: int) -> tuple[float, bool, int]:
+        """The better copy first: moving in all its joints, with a known licence, named first."""
+        verdict = verdicts.get(places[index])
+        frozen = verdict.figures["frozen_joints"] if verdict else 0.0
+        return frozen, motions[index].licence == "unknown", index
+
+    duplicates = []
+    left_out: set[int] = set()
+    for copies in groups_of(len(motions), [match for match in matches if match.contained and not match.mirrored]):
+        longest = max(motions[index].seconds for index in copies)
+        best = min((index for index in copies if motions[index].seconds >= _AS_LONG * longest), key=worth)
+        rest = [index for index in copies if index != best]
+        left_out |= set(rest)
+        duplicates.append([places[best], *(places[index] for index in rest)])
+    kept = {places[index]: motion for index, motion in enumerate(motions) if index not in left_out}
+    for related in groups_of(len(motions), matches):
+        shown = [places[index] for index in related if index not in left_out]
+        for where in shown[1:]:
+            kept[where] = replace(kept[where], group=kept[shown[0]].group)
+    return kept, duplicates
+
+
+def _named(read: dict[str, Motion]) -> dict[str, Motion]:
+    """Clips of one name get a number, and keep their recording group."""
+    names = [motion.name for motion in read.values()]
+    seen: dict[str, int] = {}
+    found = {}
+    for where, motion in read.items():
+        if names.count(motion.name) > 1:
+            seen[motion.name] = seen.get(motion.name, 0) + 1
+            motion = replace(motion, name=f"{motion.name}#{seen[motion.name]}")
+        found[where] = motion
+    return found

@@ -1,0 +1,86 @@
+"""Human motion (BVH, ASF/AMC, SMPL npz): read to key points and retargeted to the G1, with how well that went."""
+
+from collections.abc import Callable
+
+from scaling.errors import InputError
+from scaling.motion.human.amc import RATE_HZ, read_amc
+from scaling.motion.human.bvh import read_bvh
+from scaling.motion.human.keypoints import Keypoints
+from scaling.motion.human.smpl import read_smpl
+from scaling.motion.importers.content import Content
+from scaling.motion.importers.record import Given, Record, number
+
+_SMPL_RATES = ("mocap_framerate", "mocap_frame_rate", "fps")
+
+
+def _starts(content: Content, *heads: str) -> bool:
+    return content.container == "text" and content.value[:4096].lstrip("\ufeff \t\r\n").startswith(heads)
+
+
+def claims_bvh(content: Content) -> bool:
+    """Text that begins with a hierarchy."""
+    return _starts(content, "HIERARCHY")
+
+
+def claims_amc(content: Content) -> bool:
+    """The motion of an Acclaim pair."""
+    return _starts(content, "#!OML", ":FULLY-SPECIFIED")
+
+
+def claims_asf(content: Content) -> bool:
+    """The skeleton of an Acclaim pair."""
+    return _starts(content, ":version", "# AST/ASF")
+
+
+def claims_smpl(content: Content) -> bool:
+    """Poses and translations of a body model."""
+    return content.keys >= {"poses", "trans"}
+
+
+def read_skeleton(content: Content, given: Given) -> list[Record]:
+    """Never returns: a skeleton does not move."""
+    raise InputError(f"{content}: a human skeleton in ASF, whose motion is in the AMC files beside it; give those.")
+
+
+def _reader(people_of: Callable[[Content, Given], tuple[Keypoints, str, tuple[str, ...]]]) -> Callable:
+    """An importer that retargets what `people_of` finds: key points, the evidence for their rate, and notes."""
+
+    def read(content: Content, given: Given) -> list[Record]:
+        from scaling.motion.human.retarget import retarget
+
+        where = str(content)
+        people, evidence, notes = people_of(content, given)
+        found = retarget(people, where)
+        seen = (evidence, f"retargeted from {people.skeleton}: {found}")
+        notes = (*notes, f"retargeted from human motion on {people.skeleton}: {found}")
+        return [Record(found.qpos, found.rate_hz, "none", "retargeted", seen, notes)]
+
+    return read
+
+
+def _bvh(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
+    people = read_bvh(content.value, str(content))
+    if given.rate_hz is not None:
+        return Keypoints(people.points, given.rate_hz, people.skeleton), "rate given by the caller", ()
+    return people, f"Frame Time says {people.rate_hz:.4g} Hz", ()
+
+
+def _amc(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
+    rate = given.rate_hz or RATE_HZ
+    words = "rate given by the caller" if given.rate_hz else f"AMC does not hold its rate; {RATE_HZ:g} Hz was assumed"
+    return read_amc(content.value, content.path, rate), words, () if given.rate_hz else (words,)
+
+
+def _smpl(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
+    where = str(content)
+    name = next((key for key in _SMPL_RATES if key in content.keys), None)
+    if given.rate_hz is None and name is None:
+        raise InputError(f"{where}: human motion in SMPL without a frame rate; give it with --rate.")
+    rate = given.rate_hz or number(content.value[name], str(name), where)
+    words = "rate given by the caller" if given.rate_hz else f"{name} in the file"
+    return read_smpl(content.value, rate, where), words, ()
+
+
+read_bvh_file = _reader(_bvh)
+read_amc_file = _reader(_amc)
+read_smpl_file = _reader(_smpl)

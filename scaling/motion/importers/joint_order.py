@@ -1,0 +1,109 @@
+"""Orders in which files list the G1's joints, by name or by count, and the lift of a part of them to all 29."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from scaling.errors import InputError
+from scaling.robot.g1 import HOME_JOINTS, JOINT_NAMES, NUM_JOINTS
+
+# Isaac Lab lists joints breadth first: place in MJCF order of each joint of that order.
+ISAAC = (0, 6, 12, 1, 7, 13, 2, 8, 14, 3, 9, 15, 22, 4, 10, 16, 23, 5, 11, 17, 24, 18, 25, 19, 26, 20, 27, 21, 28)
+_WRISTS = tuple(place for place, name in enumerate(JOINT_NAMES) if "wrist" in name)
+_ROLL_ONLY = tuple(
+    place
+    for place, name in enumerate(JOINT_NAMES)
+    if name in ("waist_roll_joint", "waist_pitch_joint") or ("wrist" in name and "wrist_roll" not in name)
+)
+# Left out -> what the rest is called.
+_SETS = {(): "", _WRISTS: " without wrists", _ROLL_ONLY: " with one waist and one wrist joint"}
+# Names of the older G1 whose arms have an elbow of two joints.
+_OLD_NAMES = {
+    "torso": "waist_yaw",
+    **{f"{side}_elbow_pitch": f"{side}_elbow" for side in ("left", "right")},
+    **{f"{side}_elbow_roll": f"{side}_wrist_roll" for side in ("left", "right")},
+}
+
+
+@dataclass(frozen=True)
+class JointOrder:
+    """`places[i]` is the place in MJCF order of the file's joint column `columns[i]`."""
+
+    name: str
+    places: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Joints of the G1 that the file does not hold."""
+        return tuple(name for place, name in enumerate(JOINT_NAMES) if place not in self.places)
+
+    def lift(self, joints: Float[np.ndarray, "T n"]) -> Float[np.ndarray, "T 29"]:
+        """All 29 joints (rad, MJCF order); those that the file does not hold are at their default."""
+        if self.places == self.columns == tuple(range(NUM_JOINTS)):
+            return joints
+        full = np.tile(HOME_JOINTS, (len(joints), 1))
+        full[:, self.places] = joints[:, self.columns]
+        return full
+
+    def notes(self) -> tuple[str, ...]:
+        """What lifting assumed, in words."""
+        if not self.missing:
+            return ()
+        short = ", ".join(name.removesuffix("_joint") for name in self.missing)
+        return (f"lifted from {len(self.places)} to {NUM_JOINTS} joints: {short} at their default",)
+
+
+def _orders() -> tuple[JointOrder, ...]:
+    found = []
+    for left_out, words in _SETS.items():
+        for name, listed in (("mjcf", range(NUM_JOINTS)), ("isaac", ISAAC)):
+            places = tuple(place for place in listed if place not in left_out)
+            found.append(JointOrder(name + words, places, tuple(range(len(places)))))
+    return tuple(found)
+
+
+ORDERS = _orders()
+"""Every order that a file without names may have."""
+
+
+def orders_of(count: int, where: str, given: str | None) -> tuple[JointOrder, ...]:
+    """The orders of `count` joints, narrowed to the caller's, which may be a full name or just "mjcf" or "isaac"."""
+    found = tuple(order for order in ORDERS if len(order.places) == count)
+    if not found:
+        raise InputError(
+            f"{where}: {count} joints, but a G1 has {NUM_JOINTS} or 23; this is another robot, so retarget it."
+        )
+    if given is None:
+        return found
+    kept = tuple(order for order in found if given in (order.name, order.name.split()[0]))
+    if not kept:
+        known = ", ".join(repr(order.name) for order in found)
+        raise InputError(f"{where}: joint order {given!r} is unknown for {count} joints; choose one of {known}.")
+    return kept
+
+
+def order_by_name(names: Sequence[str], where: str) -> tuple[JointOrder, tuple[str, ...]]:
+    """The order that names tell, and the names that are no joints of the G1; missing legs are another robot."""
+    places: list[int] = []
+    columns: list[int] = []
+    strangers: list[str] = []
+    for column, name in enumerate(names):
+        bare = str(name).rsplit("/", 1)[-1].removesuffix("_joint")
+        full = _OLD_NAMES.get(bare, bare) + "_joint"
+        if full in JOINT_NAMES and JOINT_NAMES.index(full) not in places:
+            places.append(JOINT_NAMES.index(full))
+            columns.append(column)
+        else:
+            strangers.append(str(name))
+    order = JointOrder("by name", tuple(places), tuple(columns))
+    legs = [name for name in order.missing if "hip" in name or "knee" in name or "ankle" in name]
+    if legs:
+        raise InputError(
+            f"{where}: no joint is named {legs[0]} (its joints are {', '.join(strangers[:3])}, ...); this is another "
+            "robot, so retarget it to the G1."
+        )
+    known = next((one.name for one in ORDERS if one.places == order.places), None)
+    return JointOrder(known or "by name", order.places, order.columns), tuple(strangers)

@@ -1,0 +1,190 @@
+"""Human motion: skeleton files give key points, and the G1 follows key points that its own body could have made."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.errors import InputError
+from scaling.motion.clip import Motion, velocities
+from scaling.motion.human.bvh import read_bvh
+from scaling.motion.human.keypoints import NAMES, Keypoints
+from scaling.motion.human.smpl import read_smpl
+from scaling.motion.read import inspect, read_motion
+from scaling.motion.synthetic import generate
+from scaling.robot.g1 import BODY_INDEX, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
+from scaling.robot.kinematics import forward_kinematics
+from scaling.robot.rotations import rotate
+
+LINKS = {
+    "hip": "hip_roll_link",
+    "knee": "knee_link",
+    "ankle": "ankle_roll_link",
+    "shoulder": "shoulder_roll_link",
+    "elbow": "elbow_link",
+    "wrist": "wrist_yaw_link",
+}
+
+
+def person_of(motion: Motion, size: float = 1.0) -> Keypoints:
+    """Key points of somebody whose bones are the G1's, `size` times as large."""
+    places, quats = forward_kinematics(motion.qpos)
+    points = {
+        f"{side}_{limb}": size * places[:, BODY_INDEX[f"{side}_{link}"]]
+        for side in ("left", "right")
+        for limb, link in LINKS.items()
+    }
+    for side in ("left", "right"):
+        ahead = np.tile([0.12, 0.0, -0.02], (motion.frames, 1))
+        points[f"{side}_toe"] = points[f"{side}_ankle"] + size * rotate(
+            quats[:, BODY_INDEX[f"{side}_ankle_roll_link"]], ahead
+        )
+    above = np.tile([0.0, 0.0, 0.3], (motion.frames, 1))
+    torso = BODY_INDEX["torso_link"]
+    points["neck"] = size * (places[:, torso] + rotate(quats[:, torso], above))
+    return Keypoints(points, motion.rate_hz, "a person made of a G1")
+
+
+def needs_mink() -> None:
+    """Skip without the package; it is looked for and not imported, because importing it warns."""
+    if importlib.util.find_spec("mink") is None:
+        pytest.skip("mink is absent")
+
+
+@pytest.mark.parametrize("family", ["squat", "turn", "reach"])
+def test_the_robot_follows_a_person_of_its_own_shape_and_of_any_size(family: str) -> None:
+    needs_mink()
+    from scaling.motion.human.retarget import retarget
+
+    motion = generate(family, 4.0, 1)
+    found = retarget(person_of(motion, 40.0), "person")
+    assert found.settled
+    assert found.keypoint_error_m < 0.02
+    assert found.foot_slide_m_s < 0.05
+    assert found.penetration_max_m < 0.03
+    joints = found.qpos[:, 7:]
+    assert (joints >= RANGE_LOW - 1e-9).all()
+    assert (joints <= RANGE_HIGH + 1e-9).all()
+    speeds = np.abs(velocities(found.qpos, found.rate_hz)[:, 6:])
+    assert (speeds <= VELOCITY_LIMIT).all()
+    assert speeds[0].max() < 3.0, "the first frame was not solved to its end"
+    places, ours = forward_kinematics(motion.qpos)[0], forward_kinematics(found.qpos)[0]
+    wrists = [BODY_INDEX["left_wrist_yaw_link"], BODY_INDEX["right_wrist_yaw_link"]]
+    count = min(len(places), len(ours))
+    path, follows = (one[:count, wrists] - one[:count, :1] for one in (places, ours))
+    assert np.linalg.norm(path - follows, axis=-1).mean() < 0.05
+
+
+BVH = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 0 0 0
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT LeftHip { OFFSET 10 0 0 CHANNELS 3 Zrotation Xrotation Yrotation
+    JOINT LeftKnee { OFFSET 0 -40 0 CHANNELS 3 Zrotation Xrotation Yrotation
+      JOINT LeftAnkle { OFFSET 0 -40 0 CHANNELS 3 Zrotation Xrotation Yrotation End Site { OFFSET 0 -5 15 } } } }
+  JOINT RightHip { OFFSET -10 0 0 CHANNELS 3 Zrotation Xrotation Yrotation
+    JOINT RightKnee { OFFSET 0 -40 0 CHANNELS 3 Zrotation Xrotation Yrotation
+      JOINT RightAnkle { OFFSET 0 -40 0 CHANNELS 3 Zrotation Xrotation Yrotation End Site { OFFSET 0 -5 15 } } } }
+  JOINT Neck { OFFSET 0 50 0 CHANNELS 3 Zrotation Xrotation Yrotation
+    JOINT LeftShoulder { OFFSET 15 0 0 CHANNELS 3 Zrotation Xrotation Yrotation
+      JOINT LeftElbow { OFFSET 25 0 0 CHANNELS 3 Zrotation Xrotation Yrotation
+        JOINT LeftWrist { OFFSET 25 0 0 CHANNELS 3 Zrotation Xrotation Yrotation End Site { OFFSET 5 0 0 } } } }
+    JOINT RightShoulder { OFFSET -15 0 0 CHANNELS 3 Zrotation Xrotation Yrotation
+      JOINT RightElbow { OFFSET -25 0 0 CHANNELS 3 Zrotation Xrotation Yrotation
+        JOINT RightWrist { OFFSET -25 0 0 CHANNELS 3 Zrotation Xrotation Yrotation End Site { OFFSET -5 0 0 } } } } }
+}
+MOTION
+Frames: 2
+Frame Time: 0.025
+"""
+
+
+def bvh_text(turns: dict[int, float]) -> str:
+    """Two frames of somebody 90 cm above the ground, with some channels (by number) turned (degrees)."""
+    row = np.zeros(6 + 13 * 3)
+    row[1] = 90.0
+    for channel, degrees in turns.items():
+        row[channel] = degrees
+    line = " ".join(f"{value:g}" for value in row)
+    return BVH + f"{line}\n{line}\n"
+
+
+def test_bvh_positions_follow_offsets_and_channels() -> None:
+    people = read_bvh(bvh_text({}), "a.bvh")
+    assert people.rate_hz == pytest.approx(40.0)
+    assert set(people.points) == set(NAMES)
+    # x forward, y left, z up, whatever the file's axes.
+    np.testing.assert_allclose(people.points["left_ankle"][0], [0, 10, 10])
+    np.testing.assert_allclose(people.points["left_toe"][0], [15, 10, 5])
+    np.testing.assert_allclose(people.points["right_wrist"][0], [0, -65, 140])
+    # Channels 6-8 are the left hip's: about its x axis, the leg swings backwards by a right angle.
+    swung = read_bvh(bvh_text({7: 90.0}), "a.bvh")
+    np.testing.assert_allclose(swung.points["left_ankle"][0], [-80, 10, 90], atol=1e-9)
+    # The root turned about the vertical turns everything.
+    turned = read_bvh(bvh_text({5: 90.0}), "a.bvh")
+    np.testing.assert_allclose(turned.points["left_ankle"][0], [-10, 0, 10], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda text: text[:-60], "cut short or damaged|BVH header says"),
+        (lambda text: text.replace("Frames: 2", "Frames: 3"), "the BVH header says 3 of 45"),
+        (lambda text: text.replace("LeftKnee", "Knie"), "no joint is the left knee"),
+        (lambda text: text.replace("Frame Time: 0.025", "Frame Time: 0"), "every 0 s"),
+        (lambda text: text.split("MOTION")[0], "cut short or damaged"),
+    ],
+)
+def test_damaged_bvh_is_one_sentence(tmp_path: Path, change, expected: str) -> None:
+    path = tmp_path / "clip.bvh"
+    path.write_text(change(bvh_text({})))
+    with pytest.raises(InputError, match=expected) as caught:
+        read_motion(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_smpl_at_rest_stands_on_the_documented_skeleton() -> None:
+    still = {"poses": np.zeros((3, 72)), "trans": np.zeros((3, 3))}
+    people = read_smpl(still, 30.0, "a.npz")
+    assert "licensed" in people.skeleton
+    height = people.points["neck"][0, 2] - people.points["left_ankle"][0, 2]
+    assert 1.2 < height < 1.45
+    assert people.points["left_wrist"][0, 1] > 0.4 > -0.4 > people.points["right_wrist"][0, 1]
+    with pytest.raises(InputError, match="66 columns are needed"):
+        read_smpl({**still, "poses": np.zeros((3, 10))}, 30.0, "a.npz")
+
+
+def test_amc_without_its_skeleton_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "11_01.amc"
+    path.write_text("#!OML:ASF\n:FULLY-SPECIFIED\n:DEGREES\n1\nroot 0 0 0 0 0 0\n")
+    with pytest.raises(InputError, match=r"11_01\.amc: 0 ASF skeletons beside it"):
+        read_motion(path)
+
+
+# Largest mean error of key points (m) and slide of bearing feet (m/s) of each clip.
+CLIPS = {
+    "human_bvh/01_01.bvh": (0.015, 0.06),
+    "human_bvh/dataset-1_kick_normal_001.bvh": (0.025, 0.08),
+    "human_bvh/dataset-1_walk_normal_001.bvh": (0.015, 0.05),
+    "human_bvh/dataset-2_run_active_001.bvh": (0.06, 0.15),
+    "human_bvh/test_mocapbank.bvh": (0.045, 0.05),
+    "human_amc/11_01.amc": (0.015, 0.08),
+    "human_smpl_npz/video_CR7_level1_filter_amass.npz": (0.025, 0.05),
+}
+
+
+@pytest.mark.parametrize("file", CLIPS)
+def test_real_people_are_followed(shared: Path, file: str) -> None:
+    needs_mink()
+    found = inspect(shared / "motions" / "formats" / file)
+    assert found["ok"], found["reason"]
+    error, slide = CLIPS[file]
+    told = found["evidence"][-1]
+    assert float(told.split("off by ")[1].split(" cm")[0]) / 100 <= error
+    assert float(told.split("slide at ")[1].split(" m/s")[0]) <= slide
+    assert found["quality"]["limit_share"] == 0.0
+    assert found["quality"]["joint_speed_worst"] <= 1.0
+    assert abs(found["quality"]["float_median_m"]) < 0.02
