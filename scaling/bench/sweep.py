@@ -120,9 +120,7 @@ class _Point:
 
 
 def _points() -> Sweep:
-    runs: Runs = grid(
-        Run(_Point()), {"size": range(100), "rate": [1e-4 * (1 + index) for index in range(_MANY // 100)]}
-    )
+    runs = grid(Run(_Point()), {"size": range(100), "rate": [1e-4 * (1 + index) for index in range(_MANY // 100)]})
     return Sweep("points", runs, simple_jobs("point", 1, lambda config, folder: {}, 1.0))
 
 
