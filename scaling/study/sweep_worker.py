@@ -40,7 +40,15 @@ class Order:
 
     def jobs(self) -> dict[str, Job]:
         """The jobs by key."""
-        return find_sweep(self.sweep, self.overrides).jobs()
+        # Keys name the physics of this machine's device, so JAX may start here; the memory is the child's.
+        key, before = "XLA_PYTHON_CLIENT_PREALLOCATE", os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE")
+        os.environ[key] = "false"
+        try:
+            return find_sweep(self.sweep, self.overrides).jobs()
+        finally:
+            os.environ.pop(key)
+            if before is not None:
+                os.environ[key] = before
 
 
 @dataclass
