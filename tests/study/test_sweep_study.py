@@ -88,7 +88,7 @@ SWEEP = """
 from scaling.study.sweep import Sweep, runs
 from scaling.study.sweep_jobs import StudyJobs
 from tests.study.test_study import tiny
-VERSIONS = {"": lambda: Sweep("tiny", runs(tiny()), StudyJobs())}
+VERSIONS = {"": lambda: Sweep("tiny", runs(tiny(clusters=(2,), seeds=1, arms=(0.5, 1.0))), StudyJobs())}
 """
 
 
@@ -103,7 +103,7 @@ def test_a_study_through_the_engine_has_the_rows_of_the_study(tmp_path, monkeypa
     assert tally.failed == 0 and tally.done == len(order.jobs())
     found = list(rows(survey(order.jobs(), ledger), ledger))
     write_table(found, tmp_path / "engine.csv")
-    whole = rows_of(read_table(run_study(tiny(), tmp_path / "alone")["table"]))
+    whole = rows_of(read_table(run_study(tiny(clusters=(2,), seeds=1, arms=(0.5, 1.0)), tmp_path / "alone")["table"]))
     for row, same in zip(rows_of(read_table(tmp_path / "engine.csv")), whole, strict=True):
         assert {name: row[name] for name in same if name != "seconds"} == {
             name: value for name, value in same.items() if name != "seconds"
