@@ -6,7 +6,7 @@ from typing import Any
 
 from scaling.bench.row import Row
 
-ROOMS = ("robot", "motion", "experts", "students", "laws", "bridge")
+ROOMS = ("robot", "motion", "experts", "students", "laws", "sweep", "bridge")
 
 
 def measure_room(room: str, quick: bool = False, **more: Any) -> Iterator[Row]:

@@ -22,8 +22,6 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> Outcome:
-    if arguments.room == "sweep":
-        raise InputError("bench sweep is not built yet: there is no sweep engine to measure")
     if arguments.algorithm and arguments.room != "experts":
         raise InputError(f"--algorithm is for bench experts: leave it out of bench {arguments.room}")
     from dataclasses import asdict

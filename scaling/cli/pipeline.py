@@ -89,11 +89,11 @@ def _laws(path: Path) -> list[tuple[Any, ...]]:
 def _run(arguments: argparse.Namespace) -> Outcome:
     from scaling.study.experiments import run_experiment
 
-    row = run_experiment(arguments.experiment, _overrides(arguments.set), arguments.out)
+    row = run_experiment(arguments.experiment, overrides(arguments.set), arguments.out)
     return Outcome(row, [pairs(row)])
 
 
-def _overrides(settings: list[str]) -> dict[str, Any]:
+def overrides(settings: list[str]) -> dict[str, Any]:
     """Dotted path -> value; a value that is no JSON is a text."""
     found: dict[str, Any] = {}
     for setting in settings:

@@ -21,6 +21,18 @@ _SCHEME = b"scaling-hash-1\n"
 _CHUNK = 1 << 20
 
 
+_BEFORE = "hash before"
+
+
+def added(default: Any, before: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that came later: a value equal to `before` (`default` where left out) is not in the hash.
+
+    What was hashed before the field existed so keeps its name. `before` says what the code did then, should the
+    default itself change one day.
+    """
+    return dataclasses.field(default=default, metadata={_BEFORE: default if before is dataclasses.MISSING else before})
+
+
 def canonical_json(obj: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, dataclasses as `{"_type": name, fields}`.
 
@@ -68,7 +80,9 @@ def _plain(obj: Any, where: str) -> Any:
         return _plain_float(obj)
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         fields = {
-            field.name: _plain(getattr(obj, field.name), f"{where}.{field.name}") for field in dataclasses.fields(obj)
+            field.name: _plain(getattr(obj, field.name), f"{where}.{field.name}")
+            for field in dataclasses.fields(obj)
+            if _BEFORE not in field.metadata or getattr(obj, field.name) != field.metadata[_BEFORE]
         }
         return {"_type": type(obj).__name__, **fields}
     if isinstance(obj, Mapping):

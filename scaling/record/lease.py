@@ -82,7 +82,7 @@ class Watch:
 
     def dead(self, claim: Claim) -> bool:
         """Whether the claim may be taken over."""
-        if claim.released or _process_gone(claim.read()):
+        if claim.released or process_gone(claim.read()):
             return True
         now, seen = time.monotonic(), (claim.path, claim.beat())
         if seen != self._seen:
@@ -106,7 +106,7 @@ class Lease:
     def take(cls, folder: Path, after: int, times: LeaseTimes) -> "Lease | None":
         """Attempt `after` + 1, or None when another was first."""
         lease = cls(folder, after + 1, times)
-        content = json.dumps({"token": lease.token, "started": time.time(), **_identity()})
+        content = json.dumps({"token": lease.token, "started": time.time(), **identity()})
         scratch = folder / f".{lease.token}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -168,7 +168,7 @@ def owner(claim: Claim) -> str:
     return f"process {content.get('pid', '?')} on {content.get('host', 'another machine')}"
 
 
-def _identity() -> dict[str, Any]:
+def identity() -> dict[str, Any]:
     """What tells this process from every other, and whether an observer can see it at all."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "ticks": _start_ticks(os.getpid()), "world": _world()}
 
@@ -190,7 +190,7 @@ def _start_ticks(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _process_gone(content: dict[str, Any]) -> bool:
+def process_gone(content: dict[str, Any]) -> bool:
     """Whether the owner ran in sight of this process and is no more."""
     world = _world()
     if world is None or content.get("world") != world or not isinstance(content.get("pid"), int):

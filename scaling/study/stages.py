@@ -147,8 +147,13 @@ def store_of(corpus: Corpus) -> ClipStore:
     return make_store(corpus.qpos, corpus.start, corpus.length)
 
 
-def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact) -> Artifact:
-    """One expert per cluster, trained in one program, with its competence beside open-loop playback."""
+def bank_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact, k: int | None = None
+) -> Artifact:
+    """One expert per cluster, trained in one program, with its competence beside open-loop playback.
+
+    `k` is the number of clusters, for who asks before they are there; else it is read.
+    """
     if config.bank is not None:
         kept = load_kept(Path(config.bank))
 
@@ -158,7 +163,7 @@ def bank_stage(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clus
 
         inputs = {"corpus": corpus, "clusters": clusters}
         return store.stage("bank", {"kept": kept.content_hash}, inputs, BANK_VERSION, copy)
-    count = load_clusters(clusters).report["clusters"]
+    count = k or load_clusters(clusters).report["clusters"]
     experts = config.experts_for(count)
     key = {
         "experts": experts,

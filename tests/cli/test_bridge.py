@@ -61,8 +61,3 @@ def test_what_is_not_built_yet(refused, policy_folder, standing):
     for verb in ("simulate", "status", "replay"):
         assert "not built yet" in refused("bridge", verb)
     assert "dds" in refused("bridge", "run", policy_folder, "--motion", standing, "--transport", "dds")
-
-
-@pytest.mark.parametrize("verb", ["plan", "work", "status", "retry", "invalidate", "gc", "table", "diff", "suggest"])
-def test_sweeps_are_named_and_not_pretended(refused, verb):
-    assert f"sweep {verb} is not built yet" in refused("sweep", verb, "some", "--store", "file:///tmp/x")

@@ -1,0 +1,159 @@
+"""What became of each run of a sweep: numbered entries, each created once, so that the log itself is lease and fence.
+
+Entry N+1 of a run is created only if it is absent. An owner publishes by creating the entry after its own claim, and a
+dead owner is taken over by creating the same entry: one of the two fails, whatever clock, pause or network delayed it.
+"""
+
+import dataclasses
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from scaling.record.files import jsonable
+from scaling.record.lease import LeaseTimes, identity, process_gone
+from scaling.record.shelf import Shelf
+
+RUNS = "runs"
+CLAIMED, DONE, FAILED, REQUEUED, PREEMPTED, RETRY, INVALID = (
+    "claimed",
+    "done",
+    "failed",
+    "requeued",
+    "preempted",
+    "retry",
+    "invalid",
+)
+DAMAGED = "damaged"
+CLAIMABLE = (REQUEUED, PREEMPTED, RETRY, INVALID)
+_ENTRY = re.compile(r"(\d{4,})\.json")
+_COUNTS = ("attempts", "failures", "preemptions")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """The last word about a run; entry 0 says that nobody has begun. Counts and seconds are of all attempts so far."""
+
+    number: int = 0
+    state: str = RETRY
+    attempts: int = 0
+    failures: int = 0
+    preemptions: int = 0
+    seconds: float = 0.0
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def token(self) -> str:
+        """The name of a claim's attempt, or of the attempt that an entry ends."""
+        return str(self.data.get("token", ""))
+
+    @property
+    def error(self) -> str | None:
+        """The last words of what ended an attempt."""
+        return self.data.get("error")
+
+    def counted(self) -> dict[str, Any]:
+        """What the next entry begins from."""
+        return {name: getattr(self, name) for name in (*_COUNTS, "seconds")}
+
+
+class Ledger:
+    """The entries of every run on a shelf, and one observer's view of their owners' heartbeats."""
+
+    def __init__(self, shelf: Shelf, times: LeaseTimes | None = None) -> None:
+        self.shelf, self.times = shelf, times or LeaseTimes()
+        self._seen: dict[str, tuple[tuple[int, Any], float]] = {}
+
+    def standing(self, keys: Iterable[str] | None = None) -> dict[str, Entry]:
+        """The last entry of every run that has one (of `keys` where they are given)."""
+        wanted = None if keys is None else set(keys)
+        return {
+            key: entry
+            for key, names in self.shelf.slots(RUNS)
+            if (wanted is None or key in wanted) and (entry := self._last(key, names)).number
+        }
+
+    def last(self, key: str) -> Entry:
+        """The last entry of a run."""
+        return self._last(key, self.shelf.names(f"{RUNS}/{key}"))
+
+    def append(self, key: str, after: Entry, state: str, **data: Any) -> Entry | None:
+        """The entry after `after`; None where another was first. Counts go on from `after` unless they are given."""
+        record = after.counted() | {"token": after.token} | data | {"state": state, "written": time.time()}
+        number = after.number + 1
+        text = json.dumps(jsonable(record), allow_nan=False).encode()
+        if not self.shelf.create(f"{RUNS}/{key}/{number:04d}.json", text):
+            return None
+        return _entry(number, record)
+
+    def claim(self, key: str, after: Entry, worker: str) -> Entry | None:
+        """An attempt of this process; None where another was first."""
+        token = f"{after.number + 1:04d}-{uuid.uuid4().hex[:8]}"
+        data = {"token": token, "worker": worker, "started": time.time(), **identity()}
+        lost = after.state in (CLAIMED, DAMAGED)  # its owner died: the work it did is on the bill
+        seconds = after.seconds + (self._worked(key, after) if lost else 0.0)
+        counts = {"attempts": after.attempts + 1, "preemptions": after.preemptions + lost, "seconds": seconds}
+        return self.append(key, after, CLAIMED, **counts, **data)
+
+    def beat(self, key: str, claim: Entry) -> None:
+        """Says that the owner lives."""
+        self.shelf.beat(_path(key, claim.number))
+
+    def owned(self, key: str, claim: Entry) -> bool:
+        """Whether nothing came after the claim."""
+        return self.shelf.read(_path(key, claim.number + 1)) is None
+
+    def claimable(self, key: str, entry: Entry) -> bool:
+        """Whether an attempt may begin: nobody has it, or its owner is dead or has stood still for too long."""
+        if entry.state in (CLAIMED, DAMAGED):
+            return self.gone(entry) or self._stale(key, entry)
+        return entry.state in CLAIMABLE
+
+    def gone(self, entry: Entry) -> bool:
+        """Whether the owner ran in sight of this process and is no more."""
+        return process_gone(entry.data)
+
+    def _stale(self, key: str, entry: Entry) -> bool:
+        now, seen = time.monotonic(), (entry.number, self.shelf.stamp(_path(key, entry.number)))
+        before = self._seen.get(key)
+        if before is None or before[0] != seen:
+            self._seen[key] = (seen, now)
+            return False
+        return now - before[1] > self.times.stale_s
+
+    def _worked(self, key: str, claim: Entry) -> float:
+        """Seconds from the start of a lost attempt to its last heartbeat, where the shelf tells."""
+        stamp, started = self.shelf.stamp(_path(key, claim.number)), claim.data.get("started")
+        if isinstance(stamp, int) and isinstance(started, int | float):
+            return max(0.0, stamp * 1e-9 - started)
+        return 0.0
+
+    def _last(self, key: str, names: list[str]) -> Entry:
+        """The highest number; where that cannot be read, a damaged entry with the counts of the one before."""
+        numbers = sorted(int(match[1]) for name in names if (match := _ENTRY.fullmatch(name)))
+        for number in reversed(numbers):
+            entry = _read(number, self.shelf.read(_path(key, number)))
+            if entry is not None:
+                if number == numbers[-1]:
+                    return entry
+                return dataclasses.replace(entry, number=numbers[-1], state=DAMAGED, data={})
+        return Entry(numbers[-1], DAMAGED) if numbers else Entry()
+
+
+def _path(key: str, number: int) -> str:
+    return f"{RUNS}/{key}/{number:04d}.json"
+
+
+def _read(number: int, text: bytes | None) -> Entry | None:
+    try:
+        record = json.loads(text or b"")
+        return _entry(number, record)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _entry(number: int, record: dict[str, Any]) -> Entry:
+    counts = {name: int(record[name]) for name in _COUNTS}
+    return Entry(number, str(record["state"]), **counts, seconds=float(record["seconds"]), data=record)

@@ -1,0 +1,91 @@
+"""The process in which a worker's jobs run, one after the other, so that programs stay compiled between them.
+
+It may die in any way it likes: leases and the record belong to its parent.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+
+from scaling.errors import InputError
+from scaling.record.files import disk_full, write_json
+from scaling.study.sweep import Job, Needed
+from scaling.study.sweep_find import find_sweep
+
+RESULT, LOG = "result.json", "log.txt"
+REQUEUE = 75
+
+
+def main(argv: list[str]) -> int:
+    """Jobs as JSON lines from standard input until it ends; answers to the file descriptor of the first argument."""
+    _die_with_parent(int(argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    signal.signal(signal.SIGTERM, _stop)
+    spec = json.loads(argv[1])
+    jobs = find_sweep(spec["sweep"], [tuple(pair) for pair in spec["overrides"]]).jobs()
+    with os.fdopen(int(argv[0]), "wb", buffering=0) as answers:
+        _say(answers, {"ready": len(jobs)})
+        for line in sys.stdin:
+            order = json.loads(line)
+            _say(answers, _done(jobs[order["key"]], Path(order["work"]), order["needed"]))
+    return 0
+
+
+def _done(job: Job, work: Path, needed: dict[str, str]) -> dict[str, Any]:
+    """What became of one job: {"ok"} or {"error", "machine"}; its output and errors go to a log beside its results."""
+    try:
+        with (work / LOG).open("ab", buffering=0) as log, _into(log):
+            if not (work / RESULT).exists():  # an earlier attempt may have died between the work and its publication
+                inputs = {label: Needed(Path(path), _result(Path(path))) for label, path in needed.items()}
+                write_json(work / RESULT, job.action(work, inputs))
+        return {"ok": True}
+    except Exception as error:
+        lines = [str(error)] if isinstance(error, InputError) else traceback.format_exc().splitlines()
+        return {"error": "\n".join(lines[-12:]), "machine": disk_full(error)}
+
+
+def _result(folder: Path) -> Any:
+    return json.loads((folder / RESULT).read_text())
+
+
+@contextlib.contextmanager
+def _into(log: BinaryIO) -> Any:
+    """Standard output and standard error, those of C libraries included, into a file."""
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        for number in (1, 2):
+            os.dup2(log.fileno(), number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, number)
+            os.close(old)
+
+
+def _say(answers: Any, what: dict[str, Any]) -> None:
+    answers.write((json.dumps(what) + "\n").encode())
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    os._exit(REQUEUE)  # checkpoints are on disk; nothing here is worth a slow farewell
+
+
+def _die_with_parent(parent: int) -> None:
+    """A killed worker takes its child along (Linux); elsewhere the child ends when its standard input does."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(REQUEUE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""What a job will cost, before any was run: seconds on one device and megabytes, from figures measured or published.
+
+Estimates of this kind are right within a factor of about three; a plan uses what jobs took here as soon as one is done.
+"""
+
+from dataclasses import dataclass
+
+from scaling.experts.dream import DreamConfig
+from scaling.students.count import parameters, training_flops_per_token
+from scaling.study.config import StudyConfig
+from scaling.study.stages import student_config
+
+
+@dataclass(frozen=True)
+class Device:
+    """Control steps a second, learning included; seconds of a dreamed update; FLOP/s of students; start of a job."""
+
+    name: str
+    steps_s: float
+    model_update_s: float
+    actor_update_s: float
+    flops_s: float
+    start_s: float
+
+
+# Two cores: benchmarks/experts_cpu.json and the project's measurements of dreamed iterations.
+CPU = Device("two CPU cores", 12_000.0, 0.08, 0.1, 2e10, 15.0)
+# The published bank: 384 experts of 3e9 steps in 12,000 hours of an RTX 4090. The rest is a guess of a tenth of peak.
+GPU = Device("one RTX 4090", 27_000.0, 0.004, 0.005, 1.5e13, 90.0)
+
+
+def bank_seconds(config: StudyConfig, k: int, device: Device) -> float:
+    """Training of `k` experts."""
+    experts = config.experts_for(k)
+    steps = k * experts.envs * experts.unroll * experts.iterations
+    if not isinstance(experts, DreamConfig):
+        return device.start_s + steps / device.steps_s
+    updates = experts.model_updates * device.model_update_s + k / 4 * experts.actor_updates * device.actor_update_s
+    return device.start_s + steps / (1.5 * device.steps_s) + experts.iterations * updates
+
+
+def run_count(config: StudyConfig) -> int:
+    """Runs of one student: all arms with the first bank, the whole data with the others."""
+    return (len(config.arms) + len(config.clusters) - 1) * config.seeds
+
+
+def students_seconds(config: StudyConfig, family: str, size: str, device: Device) -> float:
+    """Training of one student on every arm and seed: states to label, then matrix products."""
+    dagger, student = config.dagger, student_config(config, family, size)
+    frames = dagger.rounds * dagger.sequences * dagger.steps
+    flops = dagger.updates * dagger.batch * dagger.steps * training_flops_per_token(student)
+    return device.start_s + run_count(config) * (frames / device.steps_s + flops / device.flops_s)
+
+
+def played_seconds(config: StudyConfig, device: Device) -> float:
+    """Closed loop of a group at one or two strengths of assistance, in C MuJoCo."""
+    steps = config.closed_loop.starts * config.closed_loop.seconds * 50 * (2 if config.assist else 1)
+    return device.start_s + run_count(config) * steps / 5_000
+
+
+def students_megabytes(config: StudyConfig, family: str, size: str) -> float:
+    """The stored parameters of a group."""
+    return run_count(config) * 4e-6 * parameters(student_config(config, family, size))
+
+
+def bank_megabytes(config: StudyConfig, k: int) -> float:
+    """The stored experts: actor and critic with their optimiser, about 460 thousand figures each at the defaults."""
+    return k * 4e-6 * 460_000

@@ -1,0 +1,204 @@
+"""A study as jobs: each stage under the key that the artifact store gives it, and one job that makes the rows.
+
+A stage's function is called twice, with two stores that look alike: one that only answers with the key, for the plan,
+and one that builds into the folder of the attempt. So a sweep computes what `run_study` does, and keys cannot drift.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.motion.corpus import Corpus
+from scaling.record.store import Artifact, ArtifactStore, Input
+from scaling.study import stages, sweep_cost
+from scaling.study.config import StudyConfig
+from scaling.study.results import direct_rows, rows_of_group
+from scaling.study.stages import Teaching
+from scaling.study.sweep import Job, Needed, Run, job_key
+from scaling.study.sweep_cost import Device
+
+ROWS_VERSION = 1
+_UNBUILT = Path("not-built-yet")
+
+
+class Keys(ArtifactStore):
+    """Answers every stage with its key; builds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(_UNBUILT)
+
+    def stage(
+        self, name: str, config: Any, inputs: Mapping[str, Input], version: int, build: Callable[[Path], None]
+    ) -> Artifact:
+        """The artifact as it will be named."""
+        return Artifact(name, _UNBUILT, self.key(name, config, inputs, version), False, 0.0)
+
+
+class Builds(ArtifactStore):
+    """Builds the one stage of key `wanted` in the folder `work`."""
+
+    def __init__(self, work: Path, wanted: str) -> None:
+        super().__init__(work)
+        self._wanted = wanted
+
+    def stage(
+        self, name: str, config: Any, inputs: Mapping[str, Input], version: int, build: Callable[[Path], None]
+    ) -> Artifact:
+        """Builds it. RuntimeError where the key is another one than was planned."""
+        key = self.key(name, config, inputs, version)
+        if key != self._wanted:
+            raise RuntimeError(f"{name} was planned as {self._wanted} and is built as {key}: start the workers anew")
+        build(self.root)
+        return Artifact(name, self.root, key, False, 0.0)
+
+
+Call = Callable[[ArtifactStore, Mapping[str, Artifact]], Artifact]
+
+
+def _stage(
+    name: str, call: Call, needs: Mapping[str, Job], config: Any, seconds: float = 0.0, megabytes: float = 0.0
+) -> Job:
+    """The job of one stage; `needs` are the jobs whose artifacts it is given, by label."""
+    keys = {label: job.key for label, job in needs.items()}
+    planned = call(Keys(), {label: Artifact(label, _UNBUILT, key, False, 0.0) for label, key in keys.items()})
+
+    def action(work: Path, needed: Mapping[str, Needed]) -> dict[str, str]:
+        call(Builds(work, planned.hash), _artifacts(needed, keys))
+        return {"artifact": planned.hash}
+
+    return Job(planned.hash, planned.name, name, config, action, keys, seconds=seconds, megabytes=megabytes)
+
+
+def _artifacts(needed: Mapping[str, Needed], keys: Mapping[str, str]) -> dict[str, Artifact]:
+    return {label: Artifact(label, one.path, keys[label], True, 0.0) for label, one in needed.items()}
+
+
+@dataclass(frozen=True)
+class StudyJobs:
+    """The jobs of every run of a sweep of studies, priced for a device."""
+
+    device: Device = sweep_cost.CPU
+
+    def __call__(self, run: Run) -> Iterator[Job]:
+        """All jobs of one study, each after those that it needs."""
+        config: StudyConfig = run.config
+        corpus = _corpus(config.motions, config.corpus, config.arms, config.clusters)
+        yield corpus
+        teachings: dict[str, Job] = {}
+        for k in config.clusters:
+            teachings |= self._teaching(config, corpus, k)
+        yield from teachings.values()
+        for family in config.families:
+            for size in config.sizes:
+                yield from self._student(config, corpus, teachings, family, size)
+
+    def _teaching(self, config: StudyConfig, corpus: Job, k: int) -> dict[str, Job]:
+        """Clustering, bank and validation set of `k` experts: one job each, however many students need them."""
+        start = self.device.start_s
+        clusters = _stage(
+            f"clusters K={k}",
+            lambda store, given: stages.cluster_stage(store, given["corpus"], k, config.seed, config.bank),
+            {"corpus": corpus},
+            {"clusters": k, "seed": config.seed},
+            start,
+        )
+        bank = _stage(
+            f"experts K={k}",
+            lambda store, given: stages.bank_stage(store, config, given["corpus"], given["clusters"], k),
+            {"corpus": corpus, "clusters": clusters},
+            {"clusters": k, "experts": config.experts, "seed": config.seed},
+            start if config.bank else sweep_cost.bank_seconds(config, k, self.device),
+            sweep_cost.bank_megabytes(config, k),
+        )
+        valset = _stage(
+            f"validation set K={k}",
+            lambda store, given: stages.valset_stage(store, config, given["corpus"], given["clusters"], given["bank"]),
+            {"corpus": corpus, "clusters": clusters, "bank": bank},
+            {"clusters": k, "val": config.val},
+            2 * start,
+        )
+        return {f"clusters-{k}": clusters, f"bank-{k}": bank, f"valset-{k}": valset}
+
+    def _student(
+        self, config: StudyConfig, corpus: Job, teachings: Mapping[str, Job], family: str, size: str
+    ) -> Iterator[Job]:
+        """All arms and seeds of one student, its closed loop and its rows; the same without experts where asked."""
+        given_all = {"corpus": corpus, **teachings}
+        words = f"{family} {size}"
+        figures = {"family": family, "size": size, "arms": config.arms, "seeds": config.seeds, "dagger": config.dagger}
+        group = _stage(
+            f"students {words} K={','.join(map(str, config.clusters))}",
+            lambda store, given: stages.students_stage(
+                store, config, given["corpus"], _teachings(config, given), family, size
+            ),
+            given_all,
+            figures,
+            sweep_cost.students_seconds(config, family, size, self.device),
+            sweep_cost.students_megabytes(config, family, size),
+        )
+        played = self._played(config, corpus, teachings, group, words, stages.runs_of)
+        yield from (group, played)
+        yield _rows(config, family, size, given_all | {"students": group, "played": played}, taught=True)
+        if config.direct is None:
+            return
+        strata = teachings[f"clusters-{config.clusters[0]}"]
+        alone = _stage(
+            f"direct {words}",
+            lambda store, given: stages.direct_stage(store, config, given["corpus"], given["clusters"], family, size),
+            {"corpus": corpus, "clusters": strata},
+            figures | {"direct": config.direct},
+            sweep_cost.students_seconds(config, family, size, self.device),
+        )
+        played = self._played(config, corpus, teachings, alone, f"{words}, direct", stages.direct_runs)
+        yield from (alone, played)
+        yield _rows(config, family, size, given_all | {"students": alone, "played": played}, taught=False)
+
+    def _played(
+        self, config: StudyConfig, corpus: Job, teachings: Mapping[str, Job], group: Job, words: str, runs_of: Any
+    ) -> Job:
+        def call(store: ArtifactStore, given: Mapping[str, Artifact]) -> Artifact:
+            built = isinstance(store, Builds)
+            runs = _runs(runs_of, config, given["corpus"], given["clusters"]) if built else []
+            return stages.closed_loop_stage(store, config, given["corpus"], given["students"], runs, "val")
+
+        needs = {"corpus": corpus, "clusters": teachings[f"clusters-{config.clusters[0]}"], "students": group}
+        figures = {"closed_loop": config.closed_loop, "assist": config.assist}
+        return _stage(f"closed loop {words}", call, needs, figures, sweep_cost.played_seconds(config, self.device))
+
+
+@functools.cache
+def _corpus(motions: Any, corpus: Any, arms: tuple[float, ...], clusters: tuple[int, ...]) -> Job:
+    """One corpus for all studies on the same motions, whose files are hashed once."""
+    config = StudyConfig(motions=motions, corpus=corpus, arms=arms, clusters=clusters)
+    figures = {"motions": motions, "corpus": corpus}
+    return _stage("corpus", lambda store, given: stages.corpus_stage(store, config), {}, figures, 20.0, 50.0)
+
+
+def _teachings(config: StudyConfig, given: Mapping[str, Artifact]) -> list[Teaching]:
+    return [Teaching(k, given[f"clusters-{k}"], given[f"bank-{k}"], given[f"valset-{k}"]) for k in config.clusters]
+
+
+def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact) -> list[stages.Run]:
+    return runs_of(config, Corpus.load(corpus.path), stages.load_clusters(strata))
+
+
+def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job], taught: bool) -> Job:
+    """The rows of a finished group."""
+    keys = {label: job.key for label, job in needs.items()}
+
+    def action(work: Path, needed: Mapping[str, Needed]) -> list[dict[str, Any]]:
+        given = _artifacts(needed, keys)
+        strata = given[f"clusters-{config.clusters[0]}"]
+        runs = _runs(stages.runs_of if taught else stages.direct_runs, config, given["corpus"], strata)
+        students = stages.load_students(given["students"], runs)
+        played = stages.load_closed_loop(given["played"])
+        if taught:
+            return rows_of_group(config, family, size, runs, students, played, _teachings(config, given))
+        return direct_rows(config, family, size, runs, students, played)
+
+    figures = {"study": config, "family": family, "size": size, "taught": taught}
+    key = job_key("rows", figures, keys, ROWS_VERSION)
+    name = f"rows {family} {size} K={','.join(map(str, config.clusters))}" + ("" if taught else ", direct")
+    return Job(key, "rows", name, figures, action, keys, rows=True, seconds=5.0)

@@ -1,0 +1,195 @@
+"""What a sweep's store says: the plan before, the state during, the table after, and changes that people ask for."""
+
+import json
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.errors import InputError
+from scaling.record.files import unjson
+from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, INVALID, RETRY, RUNS, Entry, Ledger
+from scaling.study.sweep import Job, differences
+from scaling.study.sweep_child import RESULT
+from scaling.study.sweep_worker import SPEC, output
+
+NEW, WAITING, RUNNING, FINISHED, BROKEN, BLOCKED = "new", "waiting", "running", "finished", "failed", "blocked"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job, the last entry about it, and its state in one word."""
+
+    job: Job
+    entry: Entry
+    state: str
+
+    @property
+    def hash(self) -> str:
+        """The job's key."""
+        return self.job.key
+
+    def to_json(self) -> dict[str, Any]:
+        """One element of `status`."""
+        return {
+            "hash": self.hash,
+            "name": self.job.name,
+            "stage": self.job.stage,
+            "state": self.state,
+            "attempts": self.entry.attempts,
+            "preemptions": self.entry.preemptions,
+            "seconds": round(self.entry.seconds, 3) if self.entry.number else None,
+            "worker": self.entry.data.get("worker") if self.state == RUNNING else None,
+            "error": self.entry.error if self.state in (BROKEN, NEW, WAITING) else None,
+        }
+
+
+def survey(jobs: Mapping[str, Job], ledger: Ledger) -> list[Standing]:
+    """Every job's state: blocked is what needs, however far back, one that failed; waiting, one that is not done."""
+    entries = ledger.standing(jobs)
+    found: dict[str, Standing] = {}
+    for key, job in jobs.items():
+        entry = entries.get(key, Entry())
+        before = [found[need].state for need in job.needs.values()]
+        if entry.state == DONE:
+            state = FINISHED
+        elif entry.state == FAILED:
+            state = BROKEN
+        elif entry.state in (CLAIMED, DAMAGED) and not ledger.gone(entry):
+            state = RUNNING
+        elif BROKEN in before or BLOCKED in before:
+            state = BLOCKED
+        else:
+            state = WAITING if any(one != FINISHED for one in before) else NEW
+        found[key] = Standing(job, entry, state)
+    return list(found.values())
+
+
+def plan(standings: Sequence[Standing], devices: int = 1) -> dict[str, Any]:
+    """Counts, and the device-hours and bytes still to come; a stage that has run here is priced at its own median."""
+    counts = Counter(one.state for one in standings)
+    known: dict[str, list[float]] = defaultdict(list)
+    for one in standings:
+        if one.state == FINISHED:
+            known[one.job.stage].append(one.entry.seconds)
+    cost = {stage: statistics.median(seconds) for stage, seconds in known.items()}
+    left = [one.job for one in standings if one.state != FINISHED]
+    seconds = {job.key: cost.get(job.stage, job.seconds) for job in left}
+    stages: dict[str, dict[str, Any]] = {}
+    for one in standings:
+        row = stages.setdefault(one.job.stage, {"jobs": 0, "left": 0, "device_hours": 0.0})
+        row["jobs"] += 1
+        row["left"] += one.state != FINISHED
+        row["device_hours"] += seconds.get(one.hash, 0.0) * devices / 3600
+    return {
+        "new": counts[NEW] + counts[WAITING],
+        "cached": counts[FINISHED],
+        "running": counts[RUNNING],
+        "failed": counts[BROKEN],
+        "blocked": counts[BLOCKED],
+        "jobs": len(standings),
+        "device_hours": sum(seconds.values()) * devices / 3600,
+        "bytes": round(sum(job.megabytes for job in left) * 1e6),
+        "stages": stages,
+    }
+
+
+def status(standings: Sequence[Standing]) -> dict[str, Any]:
+    """Counts by state, the bill so far by stage, and every run."""
+    counts = Counter(one.state for one in standings)
+    bill: dict[str, float] = defaultdict(float)
+    for one in standings:
+        bill[one.job.stage] += one.entry.seconds
+    return {
+        "counts": {state: counts[state] for state in (NEW, WAITING, RUNNING, FINISHED, BROKEN, BLOCKED)},
+        "seconds": sum(bill.values()),
+        "stages": {stage: {"seconds": seconds} for stage, seconds in bill.items()},
+        "runs": [one.to_json() for one in standings],
+    }
+
+
+def rows(standings: Sequence[Standing], ledger: Ledger) -> Iterator[dict[str, Any]]:
+    """The rows of every finished job that makes some, in the sweep's order, with the job's hash, attempts and bill."""
+    for one in standings:
+        if one.state == FINISHED and one.job.rows:
+            text = ledger.shelf.read(f"{output(one.hash, one.entry)}/{RESULT}")
+            if text is None:
+                raise InputError(
+                    f"the results of {one.job.name} ({one.hash}) are missing: scaling sweep invalidate SWEEP {one.hash}"
+                )
+            for row in json.loads(text):
+                yield {
+                    **{name: unjson(value) for name, value in row.items()},
+                    "sweep_run": one.job.name,
+                    "sweep_hash": one.hash,
+                    "sweep_attempts": one.entry.attempts,
+                    "sweep_seconds": round(one.entry.seconds, 3),
+                }
+
+
+def chosen(standings: Sequence[Standing], hashes: Sequence[str]) -> list[Standing]:
+    """The jobs whose key begins with one of `hashes`. Raises InputError where one has none."""
+    found: dict[str, Standing] = {}
+    for start in hashes:
+        matching = [one for one in standings if one.hash.startswith(start)]
+        if not matching:
+            raise InputError(f"no run of this sweep has the hash {start!r}: scaling sweep status SWEEP lists them")
+        found |= {one.hash: one for one in matching}
+    return list(found.values())
+
+
+def retry(standings: Sequence[Standing], ledger: Ledger) -> list[str]:
+    """Makes failed runs claimable again; their hashes."""
+    broken = [one for one in standings if one.state == BROKEN]
+    return [one.hash for one in broken if ledger.append(one.hash, one.entry, RETRY, preemptions=0)]
+
+
+def invalidate(standings: Sequence[Standing], picked: Sequence[Standing], ledger: Ledger) -> list[str]:
+    """Takes finished runs back, with everything made from them; their hashes. Their outputs are removed."""
+    gone = {one.hash for one in picked}
+    for one in standings:  # each after those that it needs
+        if gone & set(one.job.needs.values()):
+            gone.add(one.hash)
+    taken = []
+    for one in standings:
+        if one.hash in gone and one.state in (FINISHED, BROKEN):
+            if ledger.append(one.hash, one.entry, INVALID) is None:
+                continue
+            for name in _outputs(ledger, one.hash):
+                ledger.shelf.remove(f"{RUNS}/{one.hash}/{name}")
+            taken.append(one.hash)
+    return taken
+
+
+def gc(standings: Sequence[Standing], ledger: Ledger) -> list[str]:
+    """Removes what no entry points to: the folders of superseded attempts of finished runs; their names."""
+    removed = []
+    for one in standings:
+        if one.state != FINISHED:
+            continue
+        kept = output(one.hash, one.entry)
+        for name in _outputs(ledger, one.hash):
+            path = f"{RUNS}/{one.hash}/{name}"
+            if path != kept:
+                ledger.shelf.remove(path)
+                removed.append(path)
+    return removed
+
+
+def _outputs(ledger: Ledger, key: str) -> list[str]:
+    return [name for name in ledger.shelf.names(f"{RUNS}/{key}") if name.startswith("out-")]
+
+
+def diff(one: str, other: str, ledger: Ledger) -> dict[str, tuple[Any, Any]]:
+    """Dotted path -> both figures, where two runs of a store differ. Raises InputError for a hash it does not have."""
+    return differences(_spec(one, ledger), _spec(other, ledger))
+
+
+def _spec(start: str, ledger: Ledger) -> dict[str, Any]:
+    found = [name for name in ledger.shelf.names(RUNS) if name.startswith(start)]
+    text = ledger.shelf.read(f"{RUNS}/{found[0]}/{SPEC}") if len(found) == 1 else None
+    if text is None:
+        many = "several runs begin" if len(found) > 1 else "no run begins"
+        raise InputError(f"{many} with {start!r} in {ledger.shelf.url}: scaling sweep status SWEEP lists the hashes")
+    return json.loads(text)

@@ -1,0 +1,116 @@
+"""`scaling sweep` as a person and a launcher call it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scaling.study.launch.command import WorkerCommand
+from scaling.study.launch.k8s import jobset, yaml
+from scaling.study.launch.local import shares
+
+SMALL = ("--set", "rounds=1000")
+
+
+@pytest.fixture
+def sweep(call, tmp_path, monkeypatch):
+    """`sweep(verb, ...)` on the engine's check with a store in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    return lambda verb, *more: call("sweep", verb, "engine_check", "--store", tmp_path / "store", *SMALL, *more)
+
+
+def test_plan_work_status_table_and_back(sweep, tmp_path):
+    before = sweep("plan", "--json").json
+    assert {name: before[name] for name in ("new", "cached", "running", "failed", "blocked")} == {
+        "new": 40, "cached": 0, "running": 0, "failed": 0, "blocked": 0,
+    }  # fmt: skip
+    assert before["device_hours"] > 0 and not (tmp_path / "store").exists()
+    assert sweep("work", "--max-runs", 3, "--json").json["done"] == 3
+    status = sweep("status", "--json").json
+    assert status["finished"] == 3 and status["new"] == 37 and len(status["runs"]) == 40
+    first = status["runs"][0]
+    assert {"hash", "state", "attempts", "seconds", "error"} <= first.keys()
+    assert (first["state"], first["attempts"], first["error"]) == ("finished", 1, None)
+    table = sweep("table", "--json").json
+    assert table == {"table": "engine_check.csv", "rows": 3, "unfinished": 37}
+    lines = [json.loads(line) for line in Path("engine_check.jsonl").read_text().splitlines()]
+    assert [line["seed"] for line in lines] == [0, 1, 2]
+    assert sweep("invalidate", first["hash"], "--json").json == {"invalidated": [first["hash"]]}
+    assert sweep("plan", "--json").json["cached"] == 2
+    assert sweep("gc", "--json").json == {"removed": []}
+    assert sweep("retry", "--json").json == {"retried": []}
+
+
+def test_words_for_a_person(sweep):
+    assert "device hours" in sweep("plan").out
+    assert sweep("work", "--max-runs", 1).code == 0
+    assert "seed=0" in sweep("status").out
+
+
+def test_several_workers_of_one_machine(sweep):
+    done = sweep("work", "--workers", 2, "--json").json
+    assert done["counts"]["finished"] == 40 and done["failures"] == []
+
+
+def test_a_failed_run_is_exit_code_1_and_named(call, tmp_path):
+    code = "import pathlib\nfrom scaling.study.sweep import *\n"
+    code += "def work(config, folder):\n    raise RuntimeError('the knee buckled')\n"
+    code += "VERSIONS = {'': lambda: Sweep('bad', runs(1), simple_jobs('bad', 1, work, 1.0))}\n"
+    (tmp_path / "bad.py").write_text(code)
+    called = call("sweep", "work", tmp_path / "bad.py", "--store", tmp_path / "store", "--json")
+    assert called.code == 1
+    [failure] = called.json["failures"]
+    assert failure["state"] == "failed" and failure["error"].endswith("the knee buckled")
+
+
+def test_diff_of_two_runs_and_of_two_sweeps(sweep, call, tmp_path):
+    sweep("work", "--max-runs", 2)
+    one, other = (run["hash"] for run in sweep("status", "--json").json["runs"][:2])
+    found = call("sweep", "diff", one, other, "--store", tmp_path / "store", "--json").json
+    assert found["config.seed"] == [0, 1]
+    assert call("sweep", "diff", "engine_check", "engine_check", "--json").json == {"removed": [], "added": []}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("plan", "engine_chek"), "did you mean engine_check?"),
+        (("plan", "engine_check", "--store", "http://host/x"), "name a folder"),
+        (("plan", "engine_check", "--set", "round=5"), "did you mean rounds"),
+        (("work", "engine_check", "--max-runs", "0"), "give at least 1"),
+        (("work", "engine_check", "--stale", "10"), "at least twice heartbeat_s"),
+        (("work", "engine_check", "--workers", "0"), "--workers 0"),
+        (("work", "engine_check", "--launcher", "k8s", "--store", "gs://bucket/x"), "needs --image"),
+        (("work", "engine_check", "--launcher", "k8s", "--image", "x"), "pods share no folder"),
+        (("table", "engine_check", "--out", "x.xlsx"), "written as .csv"),
+        (("diff", "zz", "yy"), "no run begins with 'zz'"),
+        (("suggest", "engine_check"), "not built yet"),
+    ],
+)
+def test_bad_input_is_one_sentence(refused, tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused("sweep", *arguments)
+
+
+def test_cores_are_shared_out_whole():
+    assert shares([0, 1, 2, 3], 2) == [[0, 1], [2, 3]]
+    assert shares([0, 1, 2, 3, 4], 3) == [[0, 1], [2], [3, 4]]
+    assert shares([5, 7], 3) == [[5], [7], [5]]
+
+
+def test_the_jobset_is_yaml_of_independent_workers_that_are_restarted(call):
+    read = pytest.importorskip("yaml")
+    command = WorkerCommand("data_size-paper", "gs://bucket/sweeps", [("seeds", 2)])
+    manifest = jobset(command, 8, "image:1", "queue", accelerators={"nvidia.com/gpu": 1})
+    assert read.safe_load(yaml(manifest)) == manifest
+    [workers] = manifest["spec"]["replicatedJobs"]
+    job = workers["template"]["spec"]
+    assert (job["parallelism"], job["completionMode"]) == (8, "Indexed")
+    [container] = job["template"]["spec"]["containers"]
+    assert container["command"][:5] == ["scaling", "sweep", "work", "data_size-paper", "--store"]
+    assert container["command"][-2:] == ["--set", "seeds=2"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [75, 134, 137]
+    assert manifest["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "queue"}
+    printed = call("sweep", "work", "engine_check", "--launcher", "k8s", "--image", "i", "--store", "gs://b/s").out
+    assert read.safe_load(printed)["kind"] == "JobSet"

@@ -1,0 +1,111 @@
+"""Studies as jobs: what is shared is one job, shipped sweeps can be planned, and the rows are those of `run_study`."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scaling.record.hashing import content_hash
+from scaling.record.ledger import Ledger
+from scaling.record.shelf import LocalShelf
+from scaling.record.store import ArtifactStore
+from scaling.record.table import read_table, rows_of, write_table
+from scaling.study.quickstart import run_study
+from scaling.study.sweep import Sweep, grid
+from scaling.study.sweep_cost import GPU, bank_seconds
+from scaling.study.sweep_find import find_sweep
+from scaling.study.sweep_jobs import Builds, StudyJobs
+from scaling.study.sweep_state import plan, rows, survey
+from scaling.study.sweep_worker import Order, Worker
+from tests.study.test_study import DIRECT, tiny
+
+SHIPPED = ("data_size", "cluster_count", "model_size", "architecture", "full_factorial", "isoflop")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_sweep_is_planned_in_both_versions_without_building_anything(name, tmp_path):
+    small, large = (find_sweep(f"{name}-{version}") for version in ("tiny", "paper"))
+    assert find_sweep(name).name == small.name
+    ledger = Ledger(LocalShelf(tmp_path / "store"))
+    cost = {sweep.name: plan(survey(sweep.jobs(), ledger)) for sweep in (small, large)}
+    assert 0.02 < cost[small.name]["device_hours"] < 1.0 < 1000 < cost[large.name]["device_hours"]
+    for sweep in (small, large):
+        jobs = sweep.jobs()
+        stages = Counter(job.stage for job in jobs.values())
+        banks = {(run.config.clusters, run.config.experts) for run in sweep.runs}
+        assert stages["corpus"] == 1 and stages["bank"] == stages["valset"] == len(banks)
+        students = sum(len(run.config.families) * len(run.config.sizes) for run in sweep.runs)
+        assert stages["students"] == stages["rows"] == students
+        assert all(need in list(jobs)[:index] for index, job in enumerate(jobs.values()) for need in job.needs.values())
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_published_bank_has_its_published_price():
+    for run in find_sweep("cluster_count-paper").runs:
+        [k] = run.config.clusters
+        assert bank_seconds(run.config, k, GPU) / 3600 == pytest.approx(12_000, rel=0.05)
+
+
+def test_isoflop_spends_its_budget_at_every_size():
+    [budgets] = {tuple(sorted(_flops(run.config) for run in find_sweep("isoflop-tiny").runs))}
+    assert all(min(abs(spent / budget - 1) for budget in (4e10, 1.6e11)) < 0.02 for spent in budgets)
+
+
+def _flops(config):
+    from scaling.students.count import training_flops_per_token
+    from scaling.study.stages import student_config
+
+    tokens = config.dagger.updates * config.dagger.batch * config.dagger.steps
+    return tokens * training_flops_per_token(student_config(config, config.families[0], config.sizes[0]))
+
+
+def test_keys_are_those_of_the_artifact_store_and_follow_what_they_cover():
+    base = tiny()
+    jobs = {job.name: job for job in Sweep("one", grid(base, {"seeds": (1,)}), StudyJobs()).jobs().values()}
+    key = {"motions": base.motions, "corpus": base.corpus}
+    assert jobs["corpus"].key == ArtifactStore("any").key("corpus", key, {"files": content_hash({})}, 1)
+    changed = replace(base, seeds=1, dagger=replace(base.dagger, updates=6))
+    after = {job.name: job for job in Sweep("other", grid(changed, {"seeds": (1,)}), StudyJobs()).jobs().values()}
+    differing = {name for name in jobs if jobs[name].key != after[name].key}
+    assert differing == {"students mlp 0.05M K=2,1", "closed loop mlp 0.05M", "rows mlp 0.05M K=2,1"}
+    assert set(jobs["experts K=2"].needs) == {"corpus", "clusters"}
+
+
+def test_direct_students_wait_for_no_bank():
+    jobs = {job.name: job for job in StudyJobs()(grid(tiny(direct=DIRECT), {"seeds": (1,)})[0])}
+    assert set(jobs["direct mlp 0.05M"].needs) == {"corpus", "clusters"}
+    assert jobs["rows mlp 0.05M K=2,1, direct"].rows
+
+
+def test_a_stage_that_is_not_what_was_planned_is_not_built(tmp_path):
+    with pytest.raises(RuntimeError, match="was planned as 0123"):
+        Builds(tmp_path, "0123").stage("corpus", {}, {}, 1, lambda work: (work / "x").touch())
+    assert not list(tmp_path.iterdir())
+
+
+SWEEP = """
+from scaling.study.sweep import Sweep, runs
+from scaling.study.sweep_jobs import StudyJobs
+from tests.study.test_study import tiny
+VERSIONS = {"": lambda: Sweep("tiny", runs(tiny(clusters=(2,), seeds=1, arms=(0.5, 1.0))), StudyJobs())}
+"""
+
+
+@pytest.mark.slow
+def test_a_study_through_the_engine_has_the_rows_of_the_study(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    path = tmp_path / "tiny_study.py"
+    path.write_text(SWEEP)
+    ledger = Ledger(LocalShelf(tmp_path / "store"))
+    order = Order(str(path))
+    tally = Worker(order, ledger).run()
+    assert tally.failed == 0 and tally.done == len(order.jobs())
+    found = list(rows(survey(order.jobs(), ledger), ledger))
+    write_table(found, tmp_path / "engine.csv")
+    whole = rows_of(read_table(run_study(tiny(clusters=(2,), seeds=1, arms=(0.5, 1.0)), tmp_path / "alone")["table"]))
+    for row, same in zip(rows_of(read_table(tmp_path / "engine.csv")), whole, strict=True):
+        assert {name: row[name] for name in same if name != "seconds"} == {
+            name: value for name, value in same.items() if name != "seconds"
+        }
+        assert row["sweep_attempts"] == 1
