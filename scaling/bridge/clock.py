@@ -61,12 +61,14 @@ class FixedRate:
         self.tick = 0
         self.overruns = 0
         self.skipped = 0
+        self.late_in_a_row = 0
         self.lateness: list[float] = []
         """Seconds from each tick's instant to its start."""
 
     def wait(self) -> int:
         """Return at the next tick, with its number."""
         late = self._clock.now() - self._instant(self.tick + 1)
+        self.late_in_a_row = self.late_in_a_row + 1 if late > 0 else 0
         if late > 0:
             self.overruns += 1
             gone = math.floor(late / self.period)

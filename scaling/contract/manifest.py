@@ -161,7 +161,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{path} has schema {schema} and this version reads up to {SCHEMA}: update scaling")
     if (broken := violation(raw, manifest_schema())) is not None:
         raise InputError(f"{path} is not a manifest of schema {SCHEMA}: {broken}; export the policy again")
-    known = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
     known["terms"] = tuple(TermEntry(**term) for term in raw["terms"])
     known["state"] = tuple(StateLeaf(leaf["name"], tuple(leaf["shape"]), leaf["dtype"]) for leaf in raw["state"])
     return Manifest(**known)

@@ -42,7 +42,7 @@ class PaperRobot:
     """Reaches every commanded position by the next reading; `spoil(robot, state)` may change a reading."""
 
     def __init__(self, clip, clock: VirtualClock, spoil=lambda robot, state: state):
-        self.clock, self.spoil, self.commands = clock, spoil, []
+        self.clock, self.spoil, self.commands, self.guard = clock, spoil, [], None
         self.pose = clip.start_pose.copy()
 
     def read(self):
@@ -54,6 +54,9 @@ class PaperRobot:
         self.commands.append(command)
         if command.kp.any():
             self.pose[7:] = command.q
+
+    def fault(self):
+        return self.guard
 
     def close(self):
         pass
