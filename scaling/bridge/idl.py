@@ -137,6 +137,10 @@ class Raw:
         """The stream as it came."""
         return cls(bytes(data))
 
+    @classmethod
+    def deserialize_key(cls, data: bytes, *_: Any, **__: Any) -> None:
+        """Nothing: these messages have no key, and what comes here tells of a writer that has gone."""
+
 
 def raw(cls: Any) -> type[Raw]:
     """The class of streams of `cls`, known to DDS by the same name and type information."""

@@ -66,8 +66,8 @@ class Runtime:
     """Runs a clip to its end, or to the first fault, and ends in damping on every path.
 
     `may_leave(state)` is the person (or the simulation's stand-in) who allows each step towards tracking.
-    `on_change(state)`, `on_frame(frame, state)` and `on_tick(tick)` let a recorder or a simulator watch, and
-    `on_idle()` is called when a tick's command is out; all are inside the deadline.
+    `on_change(state)`, `on_frame(frame, state)` and `on_tick(tick)` let a recorder or a simulator watch; all are
+    inside the deadline, the last two once the command is out.
     """
 
     def __init__(
@@ -81,7 +81,6 @@ class Runtime:
         on_change: Callable[[State], None] = lambda state: None,
         on_frame: Callable[[int, RobotState], None] = lambda frame, state: None,
         on_tick: Callable[[Tick], None] = lambda tick: None,
-        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self.policy, self.clip, self.transport, self.clock, self.config = policy, clip, transport, clock, config
         self.machine = SafetyMachine()
@@ -91,7 +90,7 @@ class Runtime:
         """Seconds from a reading in hand to its command handed over, per tick of tracking."""
         self.frame = -1
         self._may_leave, self._on_change, self._on_frame = may_leave, on_change, on_frame
-        self._on_tick, self._on_idle = on_tick, on_idle
+        self._on_tick = on_tick
         self._entered = clock.now()
         self._from = clip.start_pose[7:]
         self._track_tick = 0
@@ -105,7 +104,6 @@ class Runtime:
         try:
             while not self.machine.ended:
                 self._tick(self.rate.wait())
-                self._on_idle()
         except KeyboardInterrupt:
             self.machine.stop(self.clock.now(), "stopped by the operator")
         except Exception as error:  # whatever broke, the motors must not keep their last command
