@@ -54,7 +54,6 @@ class WriterLink:
                 words = last[0].rpartition("InputError: ")[2] if last else "no message"
                 raise InputError(f"the command writer did not start: {words}")
             if time.monotonic() > until:
-                self.close()
                 raise InputError("no robot speaks on this domain: start the twin first, with scaling bridge simulate")
             time.sleep(0.01)
 

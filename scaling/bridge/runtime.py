@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from scaling.bridge.clock import Clock, FixedRate
+from scaling.bridge.clock import Clock, FixedRate, steady
 from scaling.bridge.limiter import CommandLimits, Limiter, UnsafeCommand
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.safety import SafetyMachine, State
@@ -101,9 +101,13 @@ class Runtime:
     def run(self) -> dict[str, Any]:
         """Drive until it ends, then damp; returns the report (see `report`)."""
         self.policy.reset()
+        _spread([0.0])  # what its first call costs must not fall into a tick, where somebody asks for a report
         try:
-            while not self.machine.ended:
-                self._tick(self.rate.wait())
+            with steady():
+                self.transport.read()  # what has piled up meanwhile is old
+                self.rate.restart()
+                while not self.machine.ended:
+                    self._tick(self.rate.wait())
         except KeyboardInterrupt:
             self.machine.stop(self.clock.now(), "stopped by the operator")
         except Exception as error:  # whatever broke, the motors must not keep their last command

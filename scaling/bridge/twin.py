@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scaling.bridge.clock import Clock, WallClock
+from scaling.bridge.clock import Clock, WallClock, steady
 from scaling.bridge.messages import MODE_MACHINE, MODE_PR, command_of, state_message
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.safety import State
@@ -120,12 +120,13 @@ def simulate(
     due = clock.now()
     try:
         on_ready()
-        while seconds is None or clock.now() < seconds:
-            twin.step()
-            due += PERIOD
-            if clock.now() > due + 0.05:  # the machine was away: go on from here instead of hurrying after
-                late, due = late + 1, clock.now()
-            clock.sleep_until(due)
+        with steady():
+            while seconds is None or clock.now() < seconds:
+                twin.step()
+                due += PERIOD
+                if clock.now() > due + 0.05:  # the machine was away: go on from here instead of hurrying after
+                    late, due = late + 1, clock.now()
+                clock.sleep_until(due)
     except KeyboardInterrupt:
         pass
     finally:

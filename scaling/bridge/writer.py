@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from scaling.bridge.clock import steady
 from scaling.bridge.limiter import Limiter, UnsafeCommand
 from scaling.bridge.messages import command_message, state_of
 from scaling.bridge.transport import MotorCommand, RobotState, damping_command
@@ -210,7 +211,8 @@ def main(fd: int, domain: int, given: dict[str, Any]) -> None:
     writer = CommandWriter(wire, WriterConfig(**{**given, "limits": Limits(**given["limits"])}))
     with contextlib.suppress(PermissionError, OSError):
         os.nice(-10)  # where the machine allows it, the writer goes before everybody else
-    serve(link, writer, wire.arrived)
+    with steady():
+        serve(link, writer, wire.arrived)
     wire.close()
 
 
