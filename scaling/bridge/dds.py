@@ -21,6 +21,16 @@ _LOOPBACK = """<CycloneDDS><Domain Id="any">
 Side = Literal["robot", "bridge"]
 
 
+def check_domain(domain: int) -> None:
+    """Raises InputError for the robot's own domain, and for what is none."""
+    if domain == ROBOT_DOMAIN:
+        raise InputError(
+            "domain 0 is the robot itself, whose own motion service this version cannot release yet: use --domain 1"
+        )
+    if not 0 < domain <= 200:
+        raise InputError(f"domain is {domain}: give the twin's, from 1 to 200")
+
+
 class DdsWire:
     """One side of the wire: the robot (or its twin) sends states and hears commands, the bridge the other way round.
 
@@ -30,12 +40,7 @@ class DdsWire:
 
     def __init__(self, domain: int, side: Side) -> None:
         """Raises InputError where the package is missing, or for the robot's own domain."""
-        if domain == ROBOT_DOMAIN:
-            raise InputError(
-                "domain 0 is the robot itself, whose own motion service this version cannot release yet: use --domain 1"
-            )
-        if not 0 < domain <= 200:
-            raise InputError(f"domain is {domain}: give the twin's, from 1 to 200")
+        check_domain(domain)
         try:
             from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState, WaitSet
             from cyclonedds.domain import Domain, DomainParticipant

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scaling.bridge.clock import Clock, VirtualClock, WallClock
+from scaling.bridge.dds import check_domain
 from scaling.bridge.recorder import Recorder
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.runtime import Runtime, RuntimeConfig
@@ -53,6 +54,8 @@ def run_bridge(
         raise InputError(f"assist is {assist}; give a harness strength from 0 to 1")
     if transport == "dds" and not realtime:
         raise InputError("transport 'dds' runs in real time: leave out --fast")
+    if transport == "dds":
+        check_domain(domain)
     if transport == "dds" and assist:
         raise InputError("the twin on the wire has a harness of its own: give --assist to bridge simulate instead")
     clip = ClipReference(read_motion(motion_path))

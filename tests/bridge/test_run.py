@@ -82,6 +82,7 @@ def test_in_real_time_it_takes_the_time_it_should(policy, clip):
 _BASE = """
 import sys
 sys.modules.update({name: None for name in ("jax", "flax", "brax", "optax", "orbax", "grain", "onnx")})
+import scaling.bridge.twin, scaling.bridge.writer, scaling.bridge.link, scaling.bridge.recorder, scaling.bridge.status
 from scaling.bridge.run import run_bridge
 report = run_bridge(sys.argv[1], sys.argv[2], realtime=False, assist=1.0)
 print(report["policy_backend"], report["metrics"]["success_sonic"], len(report["faults"]))
@@ -98,7 +99,8 @@ def test_the_base_install_is_enough(policy, clip):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"transport": "dds"}, "not built yet"),
+        ({"transport": "dds"}, "leave out --fast"),
+        ({"transport": "dds", "realtime": True, "assist": 1.0}, "bridge simulate"),
         ({"transport": "carrier pigeon"}, "'carrier pigeon'"),
         ({"assist": 1.5}, "assist is 1.5"),
         ({"policy_dir": "nowhere"}, "nowhere"),
