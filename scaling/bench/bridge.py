@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from scaling.bench.row import Row
+from scaling.bench.wire import codec_rows, round_trip_rows
 from scaling.bridge.clock import VirtualClock
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.run import SIMULATED
@@ -36,8 +37,28 @@ def rows(quick: bool) -> Iterator[Row]:
         params = model.init(config, jax.random.key(0))
         out = export_policy(config, params, normaliser, np.full(29, 0.1, np.float32), {}, Path(folder) / "policy")
         clip = ClipReference(generate("squat", 4.0, 0))
+        began = time.perf_counter()
+        load_policy(out, backend="onnx")
+        yield Row(f"open_{size}_onnx", time.perf_counter() - began, "s", None if quick else 2.0, higher_is_better=False)
         for backend in ("xla", "onnx"):
             yield from _beside_the_policy(load_policy(out, backend=backend), clip, size, backend, rounds)
+        yield from _against_the_floor(out, size)
+        yield from codec_rows(200 if quick else 2000)
+        yield from round_trip_rows(out, size, 4.0 if quick else 60.0)
+
+
+def _against_the_floor(folder: Path, size: str) -> Iterator[Row]:
+    """The step beside the time that reading every weight once takes at the bandwidth of this machine."""
+    weights = np.ones(load_policy(folder, backend="onnx").manifest.parameters, np.float32)
+    large = np.ones(1 << 25, np.float32)  # 128 MiB, beyond every cache
+    took = []
+    for _ in range(7):
+        began = time.perf_counter()
+        large.sum()
+        took.append(time.perf_counter() - began)
+    bandwidth = large.nbytes / min(took)
+    yield Row("read_bandwidth", bandwidth / 1e9, "GB/s")
+    yield Row(f"weights_floor_{size}", 1e3 * weights.nbytes / bandwidth, "ms", higher_is_better=False)
 
 
 def _beside_the_policy(

@@ -1,7 +1,10 @@
 """Time for the control loop: real or virtual, and a rate that never drifts."""
 
+import contextlib
+import gc
 import math
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -61,12 +64,18 @@ class FixedRate:
         self.tick = 0
         self.overruns = 0
         self.skipped = 0
+        self.late_in_a_row = 0
         self.lateness: list[float] = []
         """Seconds from each tick's instant to its start."""
+
+    def restart(self) -> None:
+        """Count from now: what has been prepared since this was made is no lateness."""
+        self._start, self.tick = self._clock.now(), 0
 
     def wait(self) -> int:
         """Return at the next tick, with its number."""
         late = self._clock.now() - self._instant(self.tick + 1)
+        self.late_in_a_row = self.late_in_a_row + 1 if late > 0 else 0
         if late > 0:
             self.overruns += 1
             gone = math.floor(late / self.period)
@@ -79,3 +88,18 @@ class FixedRate:
 
     def _instant(self, tick: int) -> float:
         return self._start + tick * self.period
+
+
+@contextlib.contextmanager
+def steady() -> Iterator[None]:
+    """No garbage collection while a control loop runs: one over all that a policy has loaded takes several ticks."""
+    was = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was:
+            gc.enable()

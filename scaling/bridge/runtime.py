@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
 
-from scaling.bridge.clock import Clock, FixedRate
+from scaling.bridge.clock import Clock, FixedRate, steady
+from scaling.bridge.limiter import CommandLimits, Limiter, UnsafeCommand
 from scaling.bridge.reference import ClipReference
-from scaling.bridge.safety import Limits, SafetyMachine, State, start_fault, state_fault
+from scaling.bridge.safety import SafetyMachine, State
 from scaling.bridge.transport import MotorCommand, RobotState, Transport, damping_command, position_command
+from scaling.bridge.watchdog import STOPPED_BY_REMOTE, Limits, Watchdog, start_fault
 from scaling.contract.action import decode_action
 from scaling.contract.observation import STUDENT_TERMS, Inputs, Sensors, observe
 from scaling.robot.model import CONTROL_DT
@@ -30,6 +32,18 @@ class Actor(Protocol):
         ...
 
 
+class Tick(NamedTuple):
+    """One tick of tracking, as a recorder keeps it: what was read, shown, answered and sent, and the time it took."""
+
+    frame: int
+    time: float
+    state: RobotState
+    obs: Float[np.ndarray, "obs"]
+    action: Float[np.ndarray, "29"]
+    target: Float[np.ndarray, "29"]
+    latency: float
+
+
 @dataclass(frozen=True)
 class RuntimeConfig:
     """Durations (s) of each phase; `damping` is how long the last state is sent before the wire is let go."""
@@ -40,6 +54,7 @@ class RuntimeConfig:
     hold: float = 0.5
     damping: float = 2.0
     limits: Limits = Limits()
+    command_limits: CommandLimits = CommandLimits()
 
     def __post_init__(self) -> None:
         for name in ("first_state", "ramp", "standby", "hold", "damping"):
@@ -51,7 +66,8 @@ class Runtime:
     """Runs a clip to its end, or to the first fault, and ends in damping on every path.
 
     `may_leave(state)` is the person (or the simulation's stand-in) who allows each step towards tracking.
-    `on_change(state)` and `on_frame(frame, state)` let a recorder or a simulator watch; both are inside the deadline.
+    `on_change(state)`, `on_frame(frame, state)` and `on_tick(tick)` let a recorder or a simulator watch; all are
+    inside the deadline, the last two once the command is out.
     """
 
     def __init__(
@@ -64,26 +80,34 @@ class Runtime:
         may_leave: Callable[[State], bool] = lambda state: False,
         on_change: Callable[[State], None] = lambda state: None,
         on_frame: Callable[[int, RobotState], None] = lambda frame, state: None,
+        on_tick: Callable[[Tick], None] = lambda tick: None,
     ) -> None:
         self.policy, self.clip, self.transport, self.clock, self.config = policy, clip, transport, clock, config
         self.machine = SafetyMachine()
+        self.watchdog, self.limiter = Watchdog(config.limits), Limiter(config.command_limits)
         self.rate = FixedRate(clock, CONTROL_DT)
         self.latency: list[float] = []
         """Seconds from a reading in hand to its command handed over, per tick of tracking."""
         self.frame = -1
         self._may_leave, self._on_change, self._on_frame = may_leave, on_change, on_frame
+        self._on_tick = on_tick
         self._entered = clock.now()
         self._from = clip.start_pose[7:]
         self._track_tick = 0
         self._heading = np.array([1.0, 0.0, 0.0, 0.0])
         self._last_action = np.zeros(29)
+        self._obs = np.zeros(0, np.float32)
 
     def run(self) -> dict[str, Any]:
         """Drive until it ends, then damp; returns the report (see `report`)."""
         self.policy.reset()
+        _spread([0.0])  # what its first call costs must not fall into a tick, where somebody asks for a report
         try:
-            while not self.machine.ended:
-                self._tick(self.rate.wait())
+            with steady():
+                self.transport.read()  # what has piled up meanwhile is old
+                self.rate.restart()
+                while not self.machine.ended:
+                    self._tick(self.rate.wait())
         except KeyboardInterrupt:
             self.machine.stop(self.clock.now(), "stopped by the operator")
         except Exception as error:  # whatever broke, the motors must not keep their last command
@@ -102,6 +126,8 @@ class Runtime:
             "latency_ms": _spread(self.latency),
             "jitter_ms": _spread(self.rate.lateness),
             "faults": list(self.machine.faults),
+            "warnings": dict(self.watchdog.warnings),
+            "clipped": self.limiter.clipped,
             "ended": self.machine.transitions[-1].reason if self.machine.transitions else None,
             "transitions": [
                 {"time_s": round(t.time, 4), "from": str(t.before), "to": str(t.after), "reason": t.reason}
@@ -114,29 +140,52 @@ class Runtime:
         state = self.transport.read()
         began = time.perf_counter()
         now = self.clock.now()
-        if state is None and now - self._entered <= self.config.first_state:
+        waiting = self.machine.state is State.DAMPING and now - self._entered <= self.config.first_state
+        guard = self.transport.fault()
+        if state is None and waiting and guard is None:
             self.transport.write(damping_command())
             return
         tracking = self.machine.state is State.TRACK
         self.frame = tick - self._track_tick if tracking else -1
         wanted = self.clip.at(max(self.frame, 0)).qpos[3:7]
-        problem = state_fault(state, now, wanted, self.config.limits)
+        problem = guard or self.watchdog.check(state, now, wanted) or self._late(tracking)
         if problem is not None or state is None:
             self._fail(problem or "the robot has sent no state")
             return
         if not tracking:
             approach = self._approach(tick, now, state)
             if approach is not None:
-                self.transport.write(approach)
+                self._send(approach, now, state)
                 return
         if self.frame > self.clip.frames - 1 + round(self.config.hold / CONTROL_DT):
             self.machine.stop(now, "the clip has ended")
             self._changed()
             return
         command = self._track(state)
-        if command is not None:
-            self.transport.write(command)
+        sent = None if command is None else self._send(command, now, state)
+        if sent is not None:
             self.latency.append(time.perf_counter() - began)
+            self._on_frame(self.frame, state)
+            self._on_tick(Tick(self.frame, now, state, self._obs, self._last_action, sent.q, self.latency[-1]))
+
+    def _late(self, tracking: bool) -> str | None:
+        """Whether the loop has lost its rate; before tracking a late tick harms nobody."""
+        late = self.rate.late_in_a_row
+        if not tracking or late <= self.config.limits.late_ticks:
+            return None
+        return f"the control loop has been late for {late} ticks in a row"
+
+    def _send(self, command: MotorCommand, now: float, state: RobotState) -> MotorCommand | None:
+        """Hand over what the limits leave of a command, and return it; None after a fault, which has damped already."""
+        if self.machine.ended:
+            return None
+        try:
+            limited = self.limiter(command, now, state.joint_pos, state.joint_vel)
+        except UnsafeCommand as error:
+            self._fail(str(error))
+            return None
+        self.transport.write(limited)
+        return limited
 
     def _approach(self, tick: int, now: float, state: RobotState) -> MotorCommand | None:
         """The command on the way from damping to tracking, taking each step when its time and the person allow.
@@ -161,7 +210,7 @@ class Runtime:
             problem = start_fault(state, start, self.config.limits)
             if problem is not None:
                 self._fail(problem)
-                return damping_command()
+                return damping_command()  # the fault has damped already: `_send` lets nothing pass after it
             self.machine.advance(now, "tracking was allowed")
             # Nothing tells the robot where north is: its heading now is the clip's at its first frame.
             self._heading = quat_mul(yaw_quat(self.clip.start_pose[3:7]), quat_conj(yaw_quat(state.quat)))
@@ -178,17 +227,24 @@ class Runtime:
         if not np.isfinite(obs).all():
             self._fail("the observation is not finite")
             return None
+        began = self.clock.now()
         action = np.asarray(self.policy.act(obs, not self.latency), np.float64)
+        took = self.clock.now() - began
+        if took > self.config.limits.overrun:
+            self._fail(f"the policy took {1e3 * took:.0f} ms (limit {1e3 * self.config.limits.overrun:.0f} ms)")
+            return None
         if action.shape != (29,) or not np.isfinite(action).all():
             self._fail("the policy's action is not finite" if action.shape == (29,) else "no 29 actions came")
             return None
-        self._on_frame(self.frame, state)
-        self._last_action = action
+        self._obs, self._last_action = obs, action
         return position_command(decode_action(action, reference.qpos, reference.qvel))
 
     def _fail(self, reason: str) -> None:
         self.transport.write(damping_command())
-        self.machine.fault(self.clock.now(), reason)
+        if reason == STOPPED_BY_REMOTE:
+            self.machine.stop(self.clock.now(), reason)
+        else:
+            self.machine.fault(self.clock.now(), reason)
         self._changed()
 
     def _changed(self) -> None:

@@ -60,6 +60,16 @@ class SimRobot:
         """The true velocities."""
         return self._data.qvel.copy()
 
+    @property
+    def torque(self) -> Float[np.ndarray, "29"]:
+        """What the motors give (N m)."""
+        return self._data.qfrc_actuator[6:].copy()
+
+    @property
+    def acceleration(self) -> Float[np.ndarray, "35"]:
+        """The true accelerations, as `qvel`."""
+        return self._data.qacc.copy()
+
     def release(self) -> None:
         """Let go of the pelvis; from here the clip runs."""
         self._advance()
@@ -82,6 +92,10 @@ class SimRobot:
         bias = self._model.actuator_biasprm
         bias[:, 0] = command.kp * command.q + command.kd * command.dq + command.tau
         bias[:, 1], bias[:, 2] = -command.kp, -command.kd
+
+    def fault(self) -> str | None:
+        """Nothing guards this robot but the runtime."""
+        return None
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from scaling.cli.output import Outcome, pairs
+from scaling.cli.output import Grid, Outcome, pairs
 from scaling.cli.parser import Verbs, add, family
 from scaling.errors import InputError
 
@@ -57,7 +57,14 @@ def _check(arguments: argparse.Namespace) -> Outcome:
 def _bench(arguments: argparse.Namespace) -> Outcome:
     from scaling.policy.check import bench_policy
 
-    return _outcome(bench_policy(arguments.folder))
+    report = bench_policy(arguments.folder)
+    rows = [
+        (name, found["latency_ms"]["median"], found["latency_ms"]["p99"], found["seconds_to_open"])
+        for name, found in report["backends"].items()
+    ]
+    table = Grid(("program", "median (ms)", "99 % (ms)", "opens in (s)"), rows, "One action, batch 1, with its cache")
+    outcome = _outcome(report)
+    return Outcome(report, [table, *outcome.words] if not outcome.code else outcome.words, outcome.code)
 
 
 def _outcome(report: dict[str, Any]) -> Outcome:

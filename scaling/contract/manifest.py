@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from scaling import __version__
 from scaling.contract.action import ACTION_LIMIT
 from scaling.contract.normaliser import CLIP
 from scaling.contract.observation import LOOK_AHEAD, STUDENT_TERMS, TERMS, observation_dim
+from scaling.contract.schema import manifest_schema, violation
 from scaling.errors import InputError
 from scaling.robot.figures import BODIES, CAPSULES, JOINTS, SITES
 from scaling.robot.g1 import ACTION_SCALE, EFFORT_LIMIT, JOINT_NAMES, KD, KNEES_BENT_JOINTS, KP, RANGE_HIGH, RANGE_LOW
@@ -154,23 +155,16 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): export the policy again") from None
     schema = raw.get("schema") if isinstance(raw, dict) else None
-    if not isinstance(schema, int):
+    if isinstance(schema, bool) or not isinstance(schema, int):
         raise InputError(f"{path} names no schema: export the policy again")
     if schema > SCHEMA:
         raise InputError(f"{path} has schema {schema} and this version reads up to {SCHEMA}: update scaling")
-    wanted = {field.name for field in fields(Manifest)}
-    if missing := sorted(wanted - set(raw)):
-        raise InputError(f"{path} lacks {', '.join(missing)}: export the policy again")
-    try:
-        known = {name: raw[name] for name in wanted}
-        known["terms"] = tuple(TermEntry(**term) for term in raw["terms"])
-        known["state"] = tuple(StateLeaf(leaf["name"], tuple(leaf["shape"]), leaf["dtype"]) for leaf in raw["state"])
-        for name, value in known.items():
-            if isinstance(value, list):
-                known[name] = tuple(value)
-        return Manifest(**known)
-    except (TypeError, KeyError) as error:
-        raise InputError(f"{path} is not a manifest of schema {SCHEMA} ({error}): export the policy again") from None
+    if (broken := violation(raw, manifest_schema())) is not None:
+        raise InputError(f"{path} is not a manifest of schema {SCHEMA}: {broken}; export the policy again")
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    known["terms"] = tuple(TermEntry(**term) for term in raw["terms"])
+    known["state"] = tuple(StateLeaf(leaf["name"], tuple(leaf["shape"]), leaf["dtype"]) for leaf in raw["state"])
+    return Manifest(**known)
 
 
 def check_contract(manifest: Manifest, where: Path | str = MANIFEST) -> None:

@@ -19,6 +19,7 @@ from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.errors import InputError
 from scaling.policy.load import BATCH_PROGRAM, ONNX_PROGRAM, PROGRAM
+from scaling.policy.loop import Act
 from scaling.policy.onnx_graph import onnx_model
 from scaling.policy.program import (
     NORMALISER_FILE,
@@ -104,7 +105,8 @@ def _write(folder: Path, config: StudentConfig, weights: Weights, row: Mapping[s
     if config.dtype == "float32":
         (folder / ONNX_PROGRAM).write_bytes(onnx_model(config, weights).SerializeToString())
         files.append(ONNX_PROGRAM)
-    save_vectors(folder / VECTORS, make_vectors(weights, jax.jit(lambda *args: forward(config, *args))))
+    whole = jax.jit(lambda *args: forward(config, *args))
+    save_vectors(folder / VECTORS, make_vectors(weights, whole, _stepper(config, weights)))
     one, two = (jax.tree.leaves(jax.eval_shape(lambda n=n: decode.init_state(config, n))) for n in (1, 2))
     leaves = [
         StateLeaf(name, tuple(-1 if a != b else a for a, b in zip(x.shape, y.shape, strict=True)), x.dtype.name)
@@ -121,6 +123,20 @@ def _write(folder: Path, config: StudentConfig, weights: Weights, row: Mapping[s
     )
     check_contract(manifest)
     manifest.write(folder)
+
+
+def _stepper(config: StudentConfig, weights: Weights) -> Act:
+    """The student one control step at a time, with its memory: what the exported program must do."""
+    step = jax.jit(make_step(config))
+    held = jax.device_put(weights)
+    memory = jax.tree.leaves(decode.init_state(config, 1))
+
+    def act(obs: Float[np.ndarray, "obs"], first: bool) -> Float[np.ndarray, "29"]:
+        nonlocal memory
+        action, *memory = step(held, obs[None], np.array([first]), *memory)
+        return np.asarray(action[0])
+
+    return act
 
 
 def _program(config: StudentConfig, weights: Weights, batch: Any) -> jax_export.Exported:

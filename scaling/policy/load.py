@@ -1,5 +1,6 @@
 """A policy artifact opened without training code: verified, then one action per control step."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ class LoadedPolicy:
 
     def __init__(self, folder: Path, manifest: Manifest, backend: Backend, name: str, batch: int) -> None:
         self.folder, self.manifest, self.backend, self.batch = folder, manifest, name, batch
+        self.manifest_hash = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+        """Of the manifest's bytes, which hold the hashes of all other files."""
         self._run = backend
         self.obs_dim = sum(term.dim for term in manifest.terms)
         self._fresh = True

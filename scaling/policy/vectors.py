@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from scaling.policy.loop import Act, closed_loop
+
 VECTORS = "vectors.npz"
+CLOSED_LOOP = "closed_loop"
 EXTREME = 1e4
 STEPS = 160
 RESET_AT = 120
 
 Vectors = dict[str, dict[str, np.ndarray]]
-"""By name of the case: `obs` [T, obs], `first` [T], `action` [T, act], all of one length T."""
+"""By name of the case: `obs` [T, obs], `first` [T], `action` [T, act]."""
 
 
 def make_cases(mean: Float[np.ndarray, "obs"], std: Float[np.ndarray, "obs"], seed: int = 0) -> Vectors:
@@ -38,9 +41,14 @@ def make_cases(mean: Float[np.ndarray, "obs"], std: Float[np.ndarray, "obs"], se
     return {name: {"obs": obs.astype(np.float32), "first": start} for name, (obs, start) in observations.items()}
 
 
-def make_vectors(weights: dict[str, Any], forward: Callable[..., Any]) -> Vectors:
-    """The cases with their actions by `forward(weights, obs [B,T,obs], start [B,T])`."""
+def make_vectors(weights: dict[str, Any], forward: Callable[..., Any], step: Act) -> Vectors:
+    """The cases with their actions by `forward(weights, obs [B,T,obs], start [B,T])`.
+
+    `step(obs, first)` is the student one control step at a time: it closes the loop of the case `CLOSED_LOOP`.
+    """
     cases = make_cases(weights["normaliser/mean"], weights["normaliser/std"])
+    obs, _ = closed_loop(step)
+    cases[CLOSED_LOOP] = {"obs": obs, "first": np.arange(len(obs)) == 0}
     return {name: case | {"action": act(weights, forward, case)} for name, case in cases.items()}
 
 

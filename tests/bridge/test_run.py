@@ -11,30 +11,16 @@ import pytest
 
 from scaling.bridge.run import run_bridge
 from scaling.bridge.score import score, sonic_failures
-from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.errors import InputError
 from scaling.motion.clip import Motion
 from scaling.motion.native import write_npz
-from scaling.policy.export import export_policy
 from scaling.robot.g1 import standing_qpos
-from scaling.students import model
-from scaling.students.config import StudentConfig
 from scaling.tracking import terminations
 from scaling.tracking.errors import tracking_errors
 from scaling.view.rollout import Rollout
 
 OBS = observation_dim(STUDENT_TERMS)
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    """A fresh student's artifact: actions near zero, so the servos play the clip."""
-    config = StudentConfig("transformer", OBS, width=16, depth=1, heads=2)
-    normaliser = Normaliser(np.zeros(OBS, np.float32), np.ones(OBS, np.float32))
-    out = tmp_path_factory.mktemp("bridge") / "policy"
-    params = model.init(config, jax.random.key(0))
-    return export_policy(config, params, normaliser, np.full(29, 0.1, np.float32), {}, out)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +82,7 @@ def test_in_real_time_it_takes_the_time_it_should(policy, clip):
 _BASE = """
 import sys
 sys.modules.update({name: None for name in ("jax", "flax", "brax", "optax", "orbax", "grain", "onnx")})
+import scaling.bridge.twin, scaling.bridge.writer, scaling.bridge.link, scaling.bridge.recorder, scaling.bridge.status
 from scaling.bridge.run import run_bridge
 report = run_bridge(sys.argv[1], sys.argv[2], realtime=False, assist=1.0)
 print(report["policy_backend"], report["metrics"]["success_sonic"], len(report["faults"]))
@@ -112,7 +99,8 @@ def test_the_base_install_is_enough(policy, clip):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"transport": "dds"}, "not built yet"),
+        ({"transport": "dds"}, "leave out --fast"),
+        ({"transport": "dds", "realtime": True, "assist": 1.0}, "bridge simulate"),
         ({"transport": "carrier pigeon"}, "'carrier pigeon'"),
         ({"assist": 1.5}, "assist is 1.5"),
         ({"policy_dir": "nowhere"}, "nowhere"),

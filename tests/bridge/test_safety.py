@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from scaling.bridge.safety import Limits, SafetyMachine, State, start_fault, state_fault
+from scaling.bridge.safety import SafetyMachine, State
 from scaling.bridge.transport import RobotState, damping_command
+from scaling.bridge.watchdog import Limits, Watchdog, start_fault
 from scaling.robot.g1 import VELOCITY_LIMIT
 from scaling.robot.rotations import from_rotation_vector
 
@@ -66,7 +67,7 @@ def broken(name, value, index=None):
     ],
 )
 def test_what_is_wrong_with_a_reading_is_named(state, said):
-    assert said in state_fault(state, 10.0, UPRIGHT, LIMITS)
+    assert said in Watchdog(LIMITS).check(state, 10.0, UPRIGHT)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +81,13 @@ def test_what_is_wrong_with_a_reading_is_named(state, said):
     ],
 )
 def test_what_is_within_the_limits_passes(state):
-    assert state_fault(state, 10.0, UPRIGHT, LIMITS) is None
+    assert Watchdog(LIMITS).check(state, 10.0, UPRIGHT) is None
 
 
 def test_tilt_is_measured_from_the_reference_not_from_upright():
     lying = from_rotation_vector(np.array([0.0, 1.5, 0.0]))
-    assert state_fault(GOOD._replace(quat=lying), 10.0, lying, LIMITS) is None
-    assert "tilted" in state_fault(GOOD, 10.0, lying, LIMITS)
+    assert Watchdog(LIMITS).check(GOOD._replace(quat=lying), 10.0, lying) is None
+    assert "tilted" in Watchdog(LIMITS).check(GOOD, 10.0, lying)
 
 
 def test_tracking_starts_only_near_the_start_pose():

@@ -57,7 +57,39 @@ def test_sigterm_while_tracking_ends_in_damping(call, policy_folder, long, monke
     assert times["damping"] - times["track"] < 1.0, "the first signal was obeyed, not the second"
 
 
-def test_what_is_not_built_yet(refused, policy_folder, standing):
-    for verb in ("simulate", "status", "replay"):
-        assert "not built yet" in refused("bridge", verb)
-    assert "dds" in refused("bridge", "run", policy_folder, "--motion", standing, "--transport", "dds")
+def test_a_flight_is_replayed_and_its_status_read(call, refused, policy_folder, standing, tmp_path):
+    flags = ("--motion", standing, "--assist", "1", "--fast", "--out", tmp_path, "--status", tmp_path / "status.json")
+    run = call("bridge", "run", policy_folder, *flags, "--json", "-").json
+    status = call("bridge", "status", "--status", tmp_path / "status.json", "--json", "-").json
+    assert status.keys() >= KEYS
+    assert {name: status[name] for name in KEYS} == {name: run[name] for name in KEYS}
+    assert status["running"] is False
+    again = call("bridge", "replay", tmp_path / "flight", "--json", "-")
+    assert again.code == 0, again.err
+    assert again.json.keys() >= KEYS
+    assert again.json["ticks"] == again.json["compared"] == run["ticks"]
+    assert again.json["identical"]
+    assert "is no flight recording" in refused("bridge", "replay", tmp_path)
+    assert "no bridge has run here" in refused("bridge", "status", "--status", tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--assist", "2"), "assist is 2"),
+        (("--assist", "1"), "add --motion CLIP"),
+        (("--seconds", "0"), "seconds is 0"),
+        (("--domain", "0"), "domain 0 is the robot itself"),
+        (("--domain", "9999"), "domain is 9999"),
+        (("--motion", "nothing.csv"), "nothing.csv"),
+    ],
+)
+def test_what_no_twin_can_be(refused, flags, said):
+    assert said in refused("bridge", "simulate", *flags)
+
+
+def test_dds_refuses_what_the_wire_cannot_do(refused, policy_folder, standing):
+    run = ("bridge", "run", policy_folder, "--motion", standing, "--transport", "dds")
+    assert "leave out --fast" in refused(*run, "--fast")
+    assert "--assist to bridge simulate" in refused(*run, "--assist", "1")
+    assert "domain 0 is the robot itself" in refused(*run, "--domain", "0")

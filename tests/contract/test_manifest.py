@@ -14,6 +14,7 @@ from scaling.contract.manifest import (
     make_manifest,
     read_manifest,
 )
+from scaling.contract.schema import manifest_schema, violation
 from scaling.errors import InputError
 
 
@@ -76,7 +77,7 @@ def swap(values, a, b):
         (lambda raw: raw["kd"].__setitem__(28, 0.0), "kd of right_wrist_yaw_joint is 0.0"),
         (lambda raw: raw["effort"].__setitem__(0, 1.0), "effort of left_hip_pitch_joint"),
         (lambda raw: raw["action_scale"].pop(), "action_scale has 28 values"),
-        (lambda raw: raw["action_scale"].__setitem__(0, "a"), "action_scale of left_hip_pitch_joint"),
+        (lambda raw: raw["action_scale"].__setitem__(0, 9.0), "action_scale of left_hip_pitch_joint"),
         (lambda raw: raw.update(control_hz=100.0), "control_hz is 100.0"),
         (lambda raw: raw.update(look_ahead=[1, 2]), "look_ahead"),
         (lambda raw: raw.update(action_base="default pose"), "action_base is 'default pose'"),
@@ -103,13 +104,42 @@ def test_other_training_noise_is_no_reason_to_refuse(folder):
         (lambda raw: raw.update(schema=SCHEMA + 1), f"schema {SCHEMA + 1}"),
         (lambda raw: raw.pop("schema"), "no schema"),
         (lambda raw: raw.pop("kp"), "lacks kp"),
-        (lambda raw: raw["terms"][0].pop("unit"), "not a manifest"),
+        (lambda raw: raw.update(schema=True), "no schema"),
+        (lambda raw: raw["terms"][0].pop("unit"), r"terms\[0\] lacks unit"),
+        (lambda raw: raw["terms"][3].update(dim=0), r"terms\[3\]\.dim is 0"),
+        (lambda raw: raw["terms"].clear(), "terms has 0 entries"),
+        (lambda raw: raw["action_scale"].__setitem__(0, "a"), r"action_scale\[0\] is 'a' and must be of type number"),
+        (lambda raw: raw["kp"].__setitem__(3, True), r"kp\[3\] is True"),
+        (lambda raw: raw.update(control_hz=0), "control_hz is 0 and must be above 0"),
+        (lambda raw: raw.update(robot=""), "robot is empty"),
+        (lambda raw: raw["files"].update({"params.npz": "abc"}), r"files\.params\.npz is 'abc' and must match"),
+        (lambda raw: raw.update(torque_boost=2.0), "unknown entry 'torque_boost'"),
+        (lambda raw: raw["state"][0].update(shape="wide"), r"state\[0\]\.shape is 'wide'"),
     ],
 )
 def test_an_unreadable_manifest_is_refused_at_once(folder, edit, said):
     change(folder, edit)
     with pytest.raises(InputError, match=said):
         read_manifest(folder)
+
+
+def test_the_schema_is_json_schema_and_agrees_with_the_reader(folder):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = manifest_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    good = json.loads((folder / MANIFEST).read_text())
+    assert set(schema["required"]) == set(schema["properties"]) == set(good)
+    assert validator.is_valid(good) and violation(good, schema) is None
+    for name in good:
+        for value in (None, True, -1, "", [], {}, [{}], {"x": 1}):
+            spoilt = good | {name: value}
+            assert validator.is_valid(spoilt) is (violation(spoilt, schema) is None), (name, value)
+
+
+def test_a_schema_that_says_more_than_is_checked_is_refused():
+    with pytest.raises(ValueError, match="maximum"):
+        violation(3, {"type": "integer", "maximum": 2})
 
 
 def test_no_manifest_and_no_json_are_refused(folder):
@@ -133,6 +163,6 @@ def test_one_flipped_bit_is_found(folder):
 
 
 def test_a_file_outside_the_folder_is_never_opened(folder):
-    change(folder, lambda raw: raw["files"].update({"../secret": "0"}))
+    change(folder, lambda raw: raw["files"].update({"../secret": "0" * 64}))
     with pytest.raises(InputError, match="outside its folder"):
         check_files(read_manifest(folder), folder)

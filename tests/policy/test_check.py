@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from scaling.contract.manifest import MANIFEST, hash_files
+from scaling.contract.manifest import MANIFEST, SCHEMA, hash_files
+from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
 from scaling.policy.check import TOLERANCE, bench_policy, check_policy, difference
+from scaling.policy.export import export_policy
 from scaling.policy.vectors import VECTORS, load_vectors, save_vectors
-from tests.policy.conftest import OBS
+from tests.policy.conftest import OBS, student
 
 _LOAD = """
 import sys
@@ -55,6 +57,8 @@ def test_a_good_policy_passes(exported):
     assert 0 < report["max_abs_difference"] < TOLERANCE
     assert set(report["backends"]) == {"xla", "onnx"}
     assert report["reference_vectors_against_flax"] < TOLERANCE
+    for found in report["backends"].values():
+        assert found["difference"]["closed_loop"]["raw"] < TOLERANCE
     assert 0 < report["latency_ms"]["median"] <= report["latency_ms"]["p99"]
     json.dumps(report, allow_nan=False)
 
@@ -82,6 +86,57 @@ def test_other_actions_are_a_failure_that_names_the_input(copied):
     assert len(report["failures"]) == 2
     assert all("zero inputs" in line for line in report["failures"])
     assert report["max_abs_difference"] == pytest.approx(1e-3, rel=0.1)
+
+
+def test_a_calm_policy_stays_with_flax_in_a_loop_of_its_own(tmp_path):
+    config, params, normaliser, scale = student("transformer")
+    calm = Normaliser(normaliser.mean, 10 * np.ones_like(normaliser.std))
+    folder = export_policy(config, params, calm, 0.1 * scale, {}, tmp_path / "calm")
+    report = bench_policy(folder)
+    assert report["ok"], report["failures"]
+    assert 0 < report["closed_loop_drift"] < 1e-4
+    actions = load_vectors(folder / VECTORS)["closed_loop"]["action"]
+    assert np.abs(np.diff(actions, axis=0)).max() > 1e-2, "and it does something"
+
+
+def test_another_episode_is_a_failure_of_the_loop(copied):
+    vectors = load_vectors(copied / VECTORS)
+    vectors["closed_loop"]["obs"] = np.flip(vectors["closed_loop"]["obs"], 0)
+    save_vectors(copied / VECTORS, vectors)
+    rehash(copied)
+    report = bench_policy(copied)
+    assert not report["ok"]
+    assert all("closed_loop inputs" in line for line in report["failures"])
+
+
+def test_a_policy_without_a_closed_loop_is_told_to_be_made_anew(copied):
+    vectors = load_vectors(copied / VECTORS)
+    del vectors["closed_loop"]
+    save_vectors(copied / VECTORS, vectors)
+    rehash(copied)
+    report = check_policy(copied)
+    assert not report["ok"]
+    assert "export the policy again" in report["failures"][0]
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda raw: raw["joints"].insert(0, raw["joints"].pop(5)), "joints are re-ordered: number 0 is"),
+        (lambda raw: raw["terms"].pop(3), "observation term 'joint_vel' is missing"),
+        (lambda raw: raw.update(robot="unitree_h1"), "the policy is for robot 'unitree_h1'"),
+        (lambda raw: raw.update(schema=SCHEMA + 1), f"has schema {SCHEMA + 1} and this version reads up to {SCHEMA}"),
+        (lambda raw: raw.update(kp="stiff"), "kp is 'stiff' and must be of type array"),
+    ],
+)
+def test_the_check_refuses_another_contract_by_name(copied, edit, said):
+    raw = json.loads((copied / MANIFEST).read_text())
+    edit(raw)
+    (copied / MANIFEST).write_text(json.dumps(raw))
+    report = check_policy(copied)
+    assert not report["ok"]
+    assert len(report["failures"]) == 1
+    assert said in report["failures"][0]
 
 
 def test_a_spoilt_file_is_a_failure_and_no_traceback(copied):

@@ -13,7 +13,8 @@ from scaling.policy import export
 from scaling.policy.check import TOLERANCE, parity
 from scaling.policy.export import export_policy, reexport
 from scaling.policy.load import BACKENDS, load_policy
-from scaling.policy.vectors import RESET_AT, STEPS, VECTORS, load_vectors
+from scaling.policy.loop import LOOP_STEPS
+from scaling.policy.vectors import CLOSED_LOOP, RESET_AT, STEPS, VECTORS, load_vectors
 from scaling.students import model
 from tests.policy.conftest import OBS, ROW, student
 
@@ -30,11 +31,12 @@ def whole_sequence(family, case):
 def test_vectors_are_the_flax_forward_past_the_window_and_a_reset(exported):
     folder, family = exported
     vectors = load_vectors(folder / VECTORS)
-    assert set(vectors) == {"random", "zero", "extreme"}
+    assert set(vectors) == {"random", "zero", "extreme", CLOSED_LOOP}
+    assert len(vectors[CLOSED_LOOP]["action"]) == LOOP_STEPS == 500
     assert STEPS >= 100
     assert RESET_AT > 2 * 32
     for case in vectors.values():
-        np.testing.assert_allclose(case["action"], whole_sequence(family, case), atol=1e-5)
+        np.testing.assert_allclose(case["action"], whole_sequence(family, case), atol=2e-5)
     assert np.abs(vectors["random"]["action"]).max() > 0.3
     sizes = np.abs(vectors["extreme"]["obs"])
     assert sizes.max() == np.float32(1e4)

@@ -1,0 +1,110 @@
+"""The policy's end of the command writer: a transport whose commands and states pass through another process."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import scaling
+from scaling.bridge.messages import state_of
+from scaling.bridge.transport import MotorCommand, RobotState
+from scaling.bridge.wire import LOW_STATE
+from scaling.bridge.writer import COMMAND, END, ORDER, READING, STATE, TOLD, WriterConfig, config_json
+from scaling.errors import InputError
+
+DEFAULT = WriterConfig()
+
+
+class WriterLink:
+    """Starts the writer on a DDS domain, and talks to it. Times are of the monotonic clock, less `origin` (s)."""
+
+    def __init__(self, domain: int, origin: float = 0.0, config: WriterConfig = DEFAULT) -> None:
+        self.phase = 0
+        """Where the runtime is (the twin lets go of itself when it tracks)."""
+        self.told: dict[str, object] = {}
+        self._origin, self._state, self._fault = origin, None, ""
+        self._newest: RobotState | None = None
+        self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._link.setblocking(False)
+        home = str(Path(scaling.__file__).resolve().parents[1])
+        path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+        arguments = [str(theirs.fileno()), str(domain), config_json(config)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "scaling.bridge.writer", *arguments],
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, "PYTHONPATH": path},
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        theirs.close()
+
+    def wait(self, seconds: float) -> None:
+        """Return when the robot has sent a state. Raises InputError after `seconds`, or where the writer has ended."""
+        until = time.monotonic() + seconds
+        while self.read() is None:
+            if self.process.poll() is not None:
+                last = (self.process.stderr.read() if self.process.stderr else "").strip().splitlines()[-1:]
+                words = last[0].rpartition("InputError: ")[2] if last else "no message"
+                raise InputError(f"the command writer did not start: {words}")
+            if time.monotonic() > until:
+                raise InputError("no robot speaks on this domain: start the twin first, with scaling bridge simulate")
+            time.sleep(0.01)
+
+    def read(self) -> RobotState | None:
+        """The newest state that the writer has passed on."""
+        newest = None
+        while True:
+            try:
+                data = self._link.recv(READING.itemsize + 1)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._fault = self._fault or "the command writer has ended"
+                break
+            if data[:1] == STATE:
+                newest = data
+            elif data[:1] == TOLD:
+                self.told |= json.loads(data[1:])
+                self._fault = self._fault or str(self.told.get("fault", ""))
+        if newest is not None:
+            reading = np.frombuffer(newest, READING)[0]
+            message = np.frombuffer(reading["image"].tobytes(), LOW_STATE)
+            self._newest = state_of(message, float(reading["stamp"]) - self._origin)
+        return self._newest
+
+    def write(self, command: MotorCommand) -> None:
+        """Hand a command to the writer, which sends it on at once and then at 500 Hz."""
+        tick = 0 if self._newest is None or self._newest.health is None else self._newest.health.tick
+        self._order(COMMAND, command, tick)
+
+    def fault(self) -> str | None:
+        """Why the writer has damped for good."""
+        return self._fault or None
+
+    def close(self) -> None:
+        """Tell the writer that the run is over and wait until it has damped the robot."""
+        with contextlib.suppress(OSError):
+            self._order(END, MotorCommand(*np.zeros((5, 29))), 0)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=10)
+        self.read()
+        self._link.close()
+        if self.process.stderr:
+            self.process.stderr.close()
+
+    def _order(self, kind: bytes, command: MotorCommand, tick: int) -> None:
+        order = np.zeros(1, ORDER)
+        order["kind"], order["phase"], order["tick"], order["motors"][0] = kind, self.phase, tick, command
+        try:
+            self._link.send(order.tobytes())
+        except (BlockingIOError, ConnectionError):
+            self._fault = self._fault or "the command writer takes no more commands"

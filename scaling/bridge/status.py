@@ -1,0 +1,79 @@
+"""How the bridge is: a JSON file that a running bridge renews, for `scaling bridge status` and whoever watches."""
+
+import contextlib
+import json
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from scaling.bridge.runtime import Runtime
+from scaling.errors import InputError
+from scaling.record.files import jsonable
+
+EVERY = 0.5  # s between two renewals
+
+
+def default_path() -> Path:
+    """One file for each user of a machine."""
+    home = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    return home / f"scaling-bridge-{os.getuid()}.json"
+
+
+class StatusFile:
+    """Renews the file from a thread of its own, for a disk may be busy for longer than a tick."""
+
+    def __init__(self, path: Path, runtime: Runtime, about: dict[str, Any]) -> None:
+        self._path, self._runtime, self._about = path, runtime, about
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def __enter__(self) -> "StatusFile":
+        """Write the first status and go on doing so."""
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the last status, which says that the run is over."""
+        self._over.set()
+        self._thread.join()
+        self._write()
+
+    def _renew(self) -> None:
+        while not self._over.wait(EVERY):
+            self._write()
+
+    def _write(self) -> None:
+        runtime = self._runtime
+        about = {"pid": os.getpid(), "written": time.time(), "over": self._over.is_set(), "frame": runtime.frame}
+        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):  # a full disk must not stop a robot
+            status = json.dumps(jsonable(runtime.report() | about | self._about), allow_nan=False)
+            scratch.write_text(status, encoding="utf-8")
+            os.replace(scratch, self._path)
+
+
+def read_status(path: Path | None = None) -> dict[str, Any]:
+    """The newest status, with `running` and `age_s`. Raises InputError where no bridge has written one."""
+    path = default_path() if path is None else path
+    try:
+        status: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        pid, written = int(status["pid"]), float(status["written"])
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: no bridge has run here yet, start one with bridge run") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a status of the bridge ({error}): name another file") from None
+    return status | {"running": _runs(pid) and not status.get("over", False), "age_s": max(time.time() - written, 0.0)}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

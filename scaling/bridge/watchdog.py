@@ -1,0 +1,171 @@
+"""What ends a run in damping: every reading checked against the limits, and what comes near them counted."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from scaling.bridge.transport import Health, RobotState
+from scaling.contract.observation import gravity_direction
+from scaling.robot.g1 import EFFORT_LIMIT, JOINT_NAMES, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
+
+# Bits of the remote's key word (bytes 2 and 3 of its 40): B and select stop the robot.
+KEY_SELECT, KEY_B = 1 << 3, 1 << 9
+STOP_KEYS = KEY_SELECT | KEY_B
+STOPPED_BY_REMOTE = "stopped by the remote"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the bridge gives up, and from where on it warns (`..._warning`).
+
+    Times in s, angles in rad, temperatures in C, the battery in %. Velocities and torques are shares of each motor's
+    own limit; `position` is how far an encoder may stand outside its joint's range. `gap` is the longest silence
+    between two readings by the robot's own clock; `overrun` the longest that a policy may think, `late_ticks` how
+    many ticks in a row may begin late.
+    """
+
+    stale: float = 0.1
+    stale_warning: float = 0.02
+    tilt: float = 1.0
+    tilt_warning: float = 0.7
+    start_error: float = 0.4
+    position: float = 0.15
+    position_warning: float = 0.02
+    velocity_share: float = 1.0
+    velocity_warning: float = 0.8
+    torque_share: float = 1.3
+    torque_warning: float = 0.95
+    winding: float = 120.0
+    winding_warning: float = 100.0
+    casing: float = 85.0
+    casing_warning: float = 75.0
+    battery: float = 20.0
+    battery_warning: float = 30.0
+    gap: float = 0.1
+    overrun: float = 0.1
+    late_ticks: int = 10
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"limit {name} is {value}; it must be positive")
+        for name in ("stale", "tilt", "position", "winding", "casing"):
+            if getattr(self, f"{name}_warning") > getattr(self, name):
+                raise ValueError(f"limit {name} is {getattr(self, name)}, below its own warning")
+
+
+class Watchdog:
+    """Looks at readings in the order of their arrival; `warnings` counts what came near a limit, by its name."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self.limits = limits
+        self.warnings: Counter[str] = Counter()
+        self._tick: int | None = None
+        self._ticked = 0.0
+
+    def check(
+        self, state: RobotState | None, now: float, reference_quat: Float[np.ndarray, "4"] | None = None
+    ) -> str | None:
+        """What is wrong with the newest reading, None where nothing is; tilt is measured where there is a reference."""
+        if state is None:
+            return "the robot has sent no state"
+        for name in ("stamp", "quat", "gyro", "joint_pos", "joint_vel"):
+            if not np.isfinite(getattr(state, name)).all():
+                return f"the robot's {name} is not finite"
+        return (
+            self._age(state, now)
+            or self._orientation(state, reference_quat)
+            or self._joints(state)
+            or (None if state.health is None else self._health(state.health, state.stamp))
+        )
+
+    def _age(self, state: RobotState, now: float) -> str | None:
+        age = now - state.stamp
+        if age > self.limits.stale:
+            return f"the robot's state is {1e3 * age:.0f} ms old (limit {1e3 * self.limits.stale:.0f} ms)"
+        if age < -self.limits.stale:
+            return f"the robot's state is {-1e3 * age:.0f} ms from the future"
+        self._warn("state age", age > self.limits.stale_warning)
+        return None
+
+    def _orientation(self, state: RobotState, reference_quat: Float[np.ndarray, "4"] | None) -> str | None:
+        norm = float(np.linalg.norm(state.quat))
+        if abs(norm - 1.0) > 0.05:
+            return f"the robot's IMU quaternion has norm {norm:.3f}"
+        if reference_quat is None:
+            return None
+        cosine = float(gravity_direction(state.quat / norm) @ gravity_direction(reference_quat))
+        tilt = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+        if tilt > self.limits.tilt:
+            return f"the robot is tilted {tilt:.2f} rad from the reference (limit {self.limits.tilt:.2f})"
+        self._warn("tilt", tilt > self.limits.tilt_warning)
+        return None
+
+    def _joints(self, state: RobotState) -> str | None:
+        over = np.abs(state.joint_vel) / VELOCITY_LIMIT
+        worst = int(np.argmax(over))
+        if over[worst] > self.limits.velocity_share:
+            return f"{JOINT_NAMES[worst]} moves at {state.joint_vel[worst]:.1f} rad/s, beyond its limit"
+        self._warn("joint velocity", over[worst] > self.limits.velocity_warning)
+        beyond = np.maximum(RANGE_LOW - state.joint_pos, state.joint_pos - RANGE_HIGH)
+        worst = int(np.argmax(beyond))
+        if beyond[worst] > self.limits.position:
+            return f"{JOINT_NAMES[worst]} stands at {state.joint_pos[worst]:.2f} rad, {beyond[worst]:.2f} out of range"
+        self._warn("joint position", beyond[worst] > self.limits.position_warning)
+        return None
+
+    def _health(self, health: Health, stamp: float) -> str | None:
+        if not all(np.isfinite(values).all() for values in (health.torque, health.casing, health.winding)):
+            return "the robot's torques or temperatures are not finite"
+        shares = np.abs(health.torque) / EFFORT_LIMIT
+        worst = int(np.argmax(shares))
+        if shares[worst] > self.limits.torque_share:
+            return f"{JOINT_NAMES[worst]} gives {health.torque[worst]:.0f} N m, beyond its limit"
+        self._warn("joint torque", shares[worst] > self.limits.torque_warning)
+        for name, values in (("winding", health.winding), ("casing", health.casing)):
+            hottest, limit = int(np.argmax(values)), getattr(self.limits, name)
+            if values[hottest] > limit:
+                return f"the {name} of {JOINT_NAMES[hottest]} is at {values[hottest]:.0f} C (limit {limit:.0f} C)"
+            self._warn(f"{name} temperature", values[hottest] > getattr(self.limits, f"{name}_warning"))
+        if health.motor_error.any():
+            ill = int(np.argmax(health.motor_error != 0))
+            return f"the motor of {JOINT_NAMES[ill]} reports error {int(health.motor_error[ill]):#x}"
+        if health.battery is not None:
+            if not health.battery >= self.limits.battery:
+                return f"the battery is at {health.battery:.0f} % (limit {self.limits.battery:.0f} %)"
+            self._warn("battery", health.battery < self.limits.battery_warning)
+        if health.keys & STOP_KEYS:
+            return STOPPED_BY_REMOTE
+        return self._sequence(health.tick, stamp)
+
+    def _sequence(self, tick: int, stamp: float) -> str | None:
+        """`tick` in ms by the robot's clock, which wraps at 2**32."""
+        before, self._tick = self._tick, tick
+        if before is None or tick != before:
+            self._ticked = stamp
+        if before is None:
+            return None
+        since = stamp - self._ticked
+        step = (tick - before) & 0xFFFFFFFF
+        if step >= 1 << 31:
+            return f"the robot's clock went back by {(before - tick) & 0xFFFFFFFF} ms"
+        if step > 1e3 * self.limits.gap:
+            return f"{step} ms are missing between two states of the robot (limit {1e3 * self.limits.gap:.0f} ms)"
+        if step == 0 and since > self.limits.stale:
+            return f"the robot has sent the same state for {1e3 * since:.0f} ms"
+        return None
+
+    def _warn(self, name: str, near: bool) -> None:
+        if near:
+            self.warnings[name] += 1
+
+
+def start_fault(state: RobotState, start_joints: Float[np.ndarray, "29"], limits: Limits) -> str | None:
+    """Why tracking must not begin from here, None where it may."""
+    error = np.abs(state.joint_pos - start_joints)
+    worst = int(np.argmax(error))
+    if error[worst] > limits.start_error:
+        return f"{JOINT_NAMES[worst]} is {error[worst]:.2f} rad from the start pose (limit {limits.start_error:.2f})"
+    return None

@@ -1,0 +1,225 @@
+"""The command writer: a process of its own that speaks to the robot at 500 Hz, and damps it when nobody tells it more.
+
+It is joined to the policy's process by one socket pair of datagrams. When that process dies, the kernel closes its end
+and the writer knows at once; when it hangs, its commands grow old. Either way, and for whatever the watchdog finds in
+the robot's states, the writer damps for good: nothing but a new process, started by a person, moves the motors again.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from scaling.bridge.clock import steady
+from scaling.bridge.limiter import Limiter, UnsafeCommand
+from scaling.bridge.messages import command_message, state_of
+from scaling.bridge.transport import MotorCommand, RobotState, damping_command
+from scaling.bridge.watchdog import Limits, Watchdog
+from scaling.bridge.wire import LOW_STATE
+
+ORDER = np.dtype([("kind", "S1"), ("phase", "u4"), ("tick", "u4"), ("motors", "f8", (5, 29))])
+READING = np.dtype([("kind", "S1"), ("stamp", "f8"), ("image", "u1", LOW_STATE.itemsize)])
+COMMAND, END, STATE, TOLD = b"c", b"e", b"s", b"t"
+
+
+@dataclass(frozen=True)
+class WriterConfig:
+    """`hold`: how old (s) the policy's last command may be; `damping`: how long (s) the robot is damped at the end."""
+
+    rate: float = 500.0
+    hold: float = 0.1
+    damping: float = 2.0
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "hold", "damping"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.rate * self.hold < 2:
+            raise ValueError(f"hold is {self.hold} s; it must be longer than two periods of the writer")
+
+
+class Wire(Protocol):
+    """The robot's side of the writer: `dds.DdsWire` is one."""
+
+    rejected: int
+
+    def send(self, message: np.ndarray) -> None:
+        """Put a LowCmd on the wire."""
+        ...
+
+    def latest(self) -> tuple[float, np.ndarray] | None:
+        """The newest LowState with the time of its arrival."""
+        ...
+
+
+class CommandWriter:
+    """What is sent at each instant; times (s) are given, so that tests need no clock.
+
+    Damping until the first order to move, then the newest order, then, from the first trouble on, damping for good.
+    """
+
+    def __init__(self, wire: Wire, config: WriterConfig = WriterConfig()) -> None:
+        self.wire, self.config = wire, config
+        self.watchdog, self._limiter = Watchdog(config.limits), Limiter()
+        self.reason: str | None = None
+        """Why it has damped for good."""
+        self.damped_at: float | None = None
+        self.sent = 0
+        self.seen = -1.0
+        """When the newest state arrived."""
+        self._order: MotorCommand | None = None
+        self._ordered = self._phase = self._answers = 0
+        self._order_time = 0.0
+        self._state: RobotState | None = None
+        self._mode_machine = 0
+
+    def order(self, now: float, command: MotorCommand, phase: int, answers: int) -> None:
+        """The policy's newest command, in reply to the state of tick `answers`; sent on at once."""
+        if self.reason is None:
+            self._order, self._order_time, self._phase, self._answers = command, now, phase, answers
+            self._ordered += 1
+        self.send(now)
+
+    def end(self, now: float, reason: str) -> None:
+        """Damp for good, from this instant on."""
+        if self.reason is None:
+            self.reason, self.damped_at = reason, now
+            self.send(now)
+
+    def look(self, now: float) -> np.ndarray | None:
+        """Check the robot and the policy; returns the state where it is a new one."""
+        newest, fresh = self.wire.latest(), None
+        if newest is not None and newest[0] != self.seen:
+            self.seen, fresh = newest
+            self._state = state_of(fresh, self.seen)
+            self._mode_machine = int(fresh["mode_machine"][0])
+        problem = None if self._state is None else self.watchdog.check(self._state, now)
+        moving = self._order is not None and self._order.kp.any()
+        if problem is None and moving and now - self._order_time > self.config.hold:
+            problem = f"the policy has sent no command for {1e3 * (now - self._order_time):.0f} ms"
+        if problem is not None:
+            self.end(now, problem)
+        return fresh
+
+    def step(self, now: float) -> np.ndarray | None:
+        """One period: look, then send what is in force."""
+        fresh = self.look(now)
+        self.send(now)
+        return fresh
+
+    def send(self, now: float) -> None:
+        """Put on the wire what is in force; nothing before the robot has said which machine it is."""
+        state = self._state
+        if state is None:
+            return
+        command = damping_command()
+        if self.reason is None and self._order is not None:
+            try:
+                command = self._limiter(self._order, now, state.joint_pos, state.joint_vel)
+            except UnsafeCommand as error:
+                self.reason, self.damped_at = str(error), now
+        phase = self._phase if self.reason is None else 0
+        self.wire.send(command_message(command, self._mode_machine, (phase, self._answers)))
+        self.sent += 1
+
+    def over(self, now: float) -> bool:
+        """Whether it has damped for long enough that a robot lies on the floor."""
+        return self.damped_at is not None and now - self.damped_at >= self.config.damping
+
+
+def serve(
+    link: socket.socket, writer: CommandWriter, arrived: int | None, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Run until it is over: orders from `link` at once, states to it, one step each period."""
+    link.setblocking(False)
+    period, alive = 1.0 / writer.config.rate, True
+    told, due = False, clock()
+    while not writer.over(clock()):
+        watched = [fd for fd in (link.fileno() if alive else None, arrived) if fd is not None]
+        ready, _, _ = select.select(watched, [], [], max(due - clock(), 0.0))
+        if arrived in ready and arrived is not None:
+            os.eventfd_read(arrived)
+            _pass_on(link, writer.look(clock()), writer.seen)
+        if alive and link.fileno() in ready:
+            alive = _hear(link, writer, clock)
+        if clock() >= due:
+            _pass_on(link, writer.step(clock()), writer.seen)
+            due = max(due + period, clock() - period)
+        if writer.reason is not None and not told:
+            told = True
+            _tell(link, {"fault": writer.reason})
+    _tell(link, {"sent": writer.sent, "rejected": writer.wire.rejected, "warnings": dict(writer.watchdog.warnings)})
+
+
+def _hear(link: socket.socket, writer: CommandWriter, clock: Callable[[], float]) -> bool:
+    """Take in the newest order; False once the other end is closed."""
+    newest = None
+    while True:
+        try:
+            data = link.recv(ORDER.itemsize + 1)
+        except BlockingIOError:
+            break
+        except ConnectionError:
+            data = b""
+        if not data:
+            writer.end(clock(), "the policy's process has ended")
+            return False
+        if len(data) != ORDER.itemsize:
+            writer.end(clock(), f"an order of {len(data)} bytes where {ORDER.itemsize} belong")
+            return True
+        newest = np.frombuffer(data, ORDER)[0]
+        if newest["kind"] == END:
+            writer.end(clock(), "the run is over")
+    if newest is not None and newest["kind"] == COMMAND:
+        writer.order(clock(), MotorCommand(*newest["motors"]), int(newest["phase"]), int(newest["tick"]))
+    return True
+
+
+def _pass_on(link: socket.socket, message: np.ndarray | None, stamp: float) -> None:
+    if message is None:
+        return
+    reading = np.zeros(1, READING)
+    reading["kind"], reading["stamp"] = STATE, stamp
+    reading["image"][0] = np.frombuffer(message.tobytes(), np.uint8)
+    with contextlib.suppress(OSError):  # full, or closed: the policy will find its newest state old
+        link.send(reading.tobytes())
+
+
+def _tell(link: socket.socket, what: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        link.send(TOLD + json.dumps(what).encode())
+
+
+def main(fd: int, domain: int, given: dict[str, Any]) -> None:
+    """The process: `fd` is its end of the socket pair. Signals are for the policy's process to obey."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    from scaling.bridge.dds import DdsWire
+
+    link = socket.socket(fileno=fd)
+    wire = DdsWire(domain, "bridge")
+    writer = CommandWriter(wire, WriterConfig(**{**given, "limits": Limits(**given["limits"])}))
+    with contextlib.suppress(PermissionError, OSError):
+        os.nice(-10)  # where the machine allows it, the writer goes before everybody else
+    with steady():
+        serve(link, writer, wire.arrived)
+    wire.close()
+
+
+def config_json(config: WriterConfig) -> str:
+    """What `main` reads."""
+    return json.dumps(asdict(config))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
