@@ -122,7 +122,9 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     gathered = gather(files, _given(arguments), GatherConfig(curate=None) if arguments.uncurated else None)
     corpus = build_corpus(list(gathered.clips.values()), CorpusConfig(seed=arguments.seed))
     short = {where: motion.name for where, motion in gathered.clips.items() if motion.name in corpus.refused}
-    refused = gathered.refused | {where: corpus.refused[name] for where, name in short.items()}
+    refused = gathered.refused | {
+        where: f"{where}: {corpus.refused[name].removeprefix(f'{where}: ')}" for where, name in short.items()
+    }
     folder = corpus.save(arguments.out)
     verdicts = {
         where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}

@@ -9,6 +9,7 @@ import pytest
 
 from scaling.motion.corpus import Corpus
 from scaling.motion.read import read_motion, write_npz
+from scaling.motion.synthetic import generate
 
 INSPECT = {
     "path",
@@ -76,13 +77,16 @@ def test_import_leaves_out_what_nobody_could_follow_unless_told_otherwise(call, 
     shutil.copytree(clips, folder)
     motion = read_motion(clips / "turn.npz")
     write_npz(replace(motion, qpos=motion.qpos + np.eye(36)[2], name="flying"), folder / "flying.npz")
+    whole_take = generate("squat", 4.0, 9)
+    write_npz(replace(whole_take, qpos=whole_take.qpos[:100], name="brief"), folder / "brief.npz")
     report = call("motions", "import", folder, "--out", tmp_path / "corpus", "--json", "-").json
     assert report["clips"] == 3
     assert "its feet float" in report["refused"][str(folder / "flying.npz")]
+    assert report["refused"][str(folder / "brief.npz")].startswith(f"{folder / 'brief.npz'}: 2.0 s, shorter than")
     verdicts = json.loads((tmp_path / "corpus" / "quality.json").read_text())
     assert verdicts[str(folder / "turn.npz")]["score"] > verdicts[str(folder / "flying.npz")]["score"]
     whole = call("motions", "import", folder, "--uncurated", "--out", tmp_path / "whole", "--json", "-").json
-    assert whole["refused"] == {}
+    assert list(whole["refused"]) == [str(folder / "brief.npz")]
     assert [sorted(path.rsplit("/", 1)[1] for path in group) for group in whole["duplicates"]] == [
         ["flying.npz", "turn.npz"]
     ]
