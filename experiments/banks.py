@@ -3,7 +3,7 @@
     python experiments/banks.py generated --iterations 100    # on the motion that the quickstart generates
     python experiments/banks.py g1_moves --iterations 240     # on 20 minutes of real clips (CC BY 4.0, not kept here)
 
-Four experts each; 41 and about 75 minutes with two cores shared by other jobs, not measured alone.
+Four experts each; 41 and 59 minutes on two cores shared with other jobs, not measured alone.
 Dreamed experts on the quickstart's corpus and clustering, trained longer than the quickstart can afford; kept in
 `banks/NAME` with the parameters in float16 and scored as they are kept: 512 random starts of at most 10 s at assist 0
 in converged C MuJoCo. `banks/NAME/SIMULATOR.md` is the error card of the simulator that they dreamed in, on test
