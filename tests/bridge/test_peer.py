@@ -17,8 +17,9 @@ import cyclonedds.idl as idl, cyclonedds.idl.annotations as annotate, cyclonedds
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
-source = open(sys.argv[1]).read().replace("t.byte", "types.uint8").replace("t.array", "types.array")
-source = source.replace("t.float32", "types.float32").replace("t.uint32", "types.uint32").replace("t.int16", "types.int16")
+source = open(sys.argv[1]).read().replace("t.byte", "types.uint8")
+for name in ("array", "float32", "uint32", "int16"):
+    source = source.replace(f"t.{name}", f"types.{name}")
 exec(source[source.index("@dataclass"):source.index("# SHA-256")].replace("(IdlStruct", "(idl.IdlStruct"))
 reader = DataReader(participant := DomainParticipant(198), Topic(participant, "rt/lowcmd", LowCmd_))
 end = time.monotonic() + 10
