@@ -17,7 +17,6 @@ import scaling
 from scaling.bench.row import Row
 from scaling.bridge.messages import command_message, state_message, state_of
 from scaling.bridge.reference import ClipReference
-from scaling.bridge.run import run_bridge
 from scaling.bridge.transport import RobotState, position_command
 from scaling.bridge.wire import LOW_CMD, LOW_STATE, crc32, decode, encode, sign
 from scaling.motion.native import write_npz
@@ -25,6 +24,7 @@ from scaling.motion.synthetic import generate
 from scaling.robot.g1 import KNEES_BENT_JOINTS, standing_qpos
 
 DOMAIN = 199
+_BRIDGE = (sys.executable, "-m", "scaling", "bridge")
 
 
 def codec_rows(rounds: int) -> Iterator[Row]:
@@ -57,7 +57,7 @@ def round_trip_rows(policy: Path, size: str, seconds: float) -> Iterator[Row]:
         motion = write_npz(generate("squat", seconds, 0), Path(folder) / "clip.npz")
         twin = _twin(motion, Path(folder) / "twin.json")
         try:
-            run = run_bridge(policy, motion, "dds", domain=DOMAIN, backend="onnx", status=Path(folder) / "status.json")
+            run = _run(policy, motion, Path(folder))
         finally:
             twin.terminate()
             twin.communicate(timeout=60)
@@ -81,13 +81,28 @@ def _signed(message: np.ndarray) -> bytes:
     return encode(message)
 
 
+def _environment() -> dict[str, str]:
+    home = str(Path(scaling.__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))}
+
+
+def _run(policy: Path, motion: Path, folder: Path) -> dict[str, Any]:
+    """The report of a bridge in a process of its own: this one has JAX in it, with threads of its own."""
+    flags = ["--transport", "dds", "--domain", str(DOMAIN), "--backend", "onnx", "--status", str(folder / "status")]
+    command = [*_BRIDGE, "run", str(policy), "--motion", str(motion), *flags, "--json"]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    if not done.stdout:
+        raise RuntimeError(f"the bridge did not run: {done.stderr.strip()}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
 def _twin(motion: Path, report: Path) -> "subprocess.Popen[str]":
     """The twin as a process, once it speaks."""
-    home = str(Path(scaling.__file__).resolve().parents[1])
     arguments = ["--motion", str(motion), "--assist", "1", "--domain", str(DOMAIN), "--json", str(report)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "scaling", "bridge", "simulate", *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))},
+        [*_BRIDGE, "simulate", *arguments],
+        env=_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

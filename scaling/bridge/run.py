@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.bridge.clock import Clock, VirtualClock, WallClock
+from scaling.bridge.clock import Clock, VirtualClock, WallClock, prioritised
 from scaling.bridge.dds import check_domain
 from scaling.bridge.recorder import Recorder
 from scaling.bridge.reference import ClipReference
@@ -118,7 +118,8 @@ def _robot(transport: str, clip: ClipReference, clock: Clock, assist: float, dom
 
     try:
         link.wait(FIRST_STATE)
-        yield link, changed, None
+        with prioritised():
+            yield link, changed, None
     finally:
         link.close()
 

@@ -142,7 +142,8 @@ class Runtime:
         now = self.clock.now()
         waiting = self.machine.state is State.DAMPING and now - self._entered <= self.config.first_state
         guard = self.transport.fault()
-        if state is None and waiting and guard is None:
+        old = state is None or now - state.stamp > self.config.limits.stale
+        if old and waiting and guard is None:  # a robot may take its time to be heard; it is damped meanwhile
             self.transport.write(damping_command())
             return
         tracking = self.machine.state is State.TRACK

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scaling.bridge.clock import Clock, WallClock, steady
+from scaling.bridge.clock import Clock, WallClock, prioritised, steady
 from scaling.bridge.messages import MODE_MACHINE, MODE_PR, command_of, state_message
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.safety import State
@@ -120,7 +120,7 @@ def simulate(
     due = clock.now()
     try:
         on_ready()
-        with steady():
+        with prioritised(), steady():
             while seconds is None or clock.now() < seconds:
                 twin.step()
                 due += PERIOD

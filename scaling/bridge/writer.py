@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scaling.bridge.clock import steady
+from scaling.bridge.clock import prioritised, steady
 from scaling.bridge.limiter import Limiter, UnsafeCommand
 from scaling.bridge.messages import command_message, state_of
 from scaling.bridge.transport import MotorCommand, RobotState, damping_command
@@ -88,6 +88,7 @@ class CommandWriter:
         if self.reason is None:
             self._order, self._order_time, self._phase, self._answers = command, now, phase, answers
             self._ordered += 1
+            self._guard(now)
         self.send(now)
 
     def end(self, now: float, reason: str) -> None:
@@ -103,13 +104,18 @@ class CommandWriter:
             self.seen, fresh = newest
             self._state = state_of(fresh, self.seen)
             self._mode_machine = int(fresh["mode_machine"][0])
-        problem = None if self._state is None else self.watchdog.check(self._state, now)
-        moving = self._order is not None and self._order.kp.any()
-        if problem is None and moving and now - self._order_time > self.config.hold:
+        self._guard(now)
+        return fresh
+
+    def _guard(self, now: float) -> None:
+        """End what must not go on. Nothing is held against a robot that has not been told to move: it is damped."""
+        if self._state is None or self._order is None or not self._order.kp.any():
+            return
+        problem = self.watchdog.check(self._state, now)
+        if problem is None and now - self._order_time > self.config.hold:
             problem = f"the policy has sent no command for {1e3 * (now - self._order_time):.0f} ms"
         if problem is not None:
             self.end(now, problem)
-        return fresh
 
     def step(self, now: float) -> np.ndarray | None:
         """One period: look, then send what is in force."""
@@ -209,9 +215,7 @@ def main(fd: int, domain: int, given: dict[str, Any]) -> None:
     link = socket.socket(fileno=fd)
     wire = DdsWire(domain, "bridge")
     writer = CommandWriter(wire, WriterConfig(**{**given, "limits": Limits(**given["limits"])}))
-    with contextlib.suppress(PermissionError, OSError):
-        os.nice(-10)  # where the machine allows it, the writer goes before everybody else
-    with steady():
+    with prioritised(), steady():
         serve(link, writer, wire.arrived)
     wire.close()
 
