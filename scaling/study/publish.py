@@ -32,7 +32,7 @@ from scaling.view.render import view_rollout
 from scaling.view.report import write_report
 from scaling.view.rollout import Rollout
 
-POLICY_VERSION = 1
+POLICY_VERSION = 2
 RENDER_VERSION = 2
 _CHECK, _POLICY, _VIEWS = "check.json", "policy", "views.json"
 _PICTURES = ("strip", "video", "player")
