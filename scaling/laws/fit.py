@@ -120,11 +120,13 @@ def optimum(
     weights: Float[np.ndarray, "b n"],
     delta: float,
     starts: int = STARTS,
+    iterations: int = 400,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Best of several starts for each row of weights: (theta [b p], objective [b], converged [b])."""
     first = form.starts(u, y, weights, starts)
     count = first.shape[1]
-    found = solve(form, u, aim(form, y), np.repeat(weights, count, axis=0), first.reshape(-1, first.shape[-1]), delta)
+    first, repeated = first.reshape(-1, first.shape[-1]), np.repeat(weights, count, axis=0)
+    found = solve(form, u, aim(form, y), repeated, first, delta, iterations=iterations)
     values = found.objective.reshape(-1, count)
     values = np.where(found.converged.reshape(-1, count), values, values * (1 + 1e-9))
     best = np.argmin(values, axis=1) + count * np.arange(len(weights))
@@ -198,7 +200,7 @@ def fit_form(
         again = solve(seen, u, aim(seen, y), weights, start, delta, iterations=REFIT_ITERATIONS)
         best, failed = again.theta, ~again.converged
         if points - count < MANY:  # large tables have one optimum; small ones may have several
-            other, objective, fine = optimum(seen, u, y, weights, delta, starts=1)
+            other, objective, fine = optimum(seen, u, y, weights, delta, 1, REFIT_ITERATIONS)
             better = objective < again.objective
             best, failed = np.where(better[:, None], other, best), np.where(better, ~fine, failed)
         draws = form.unscale(form.natural(best), log_x, mean)
