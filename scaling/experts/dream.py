@@ -91,9 +91,7 @@ class DreamConfig:
         if not 0.0 <= self.average < 1.0:
             raise ValueError(f"average {self.average}: at least 0 and below 1")
         if replace(self.env.randomisation, observation_noise=0.0) != Randomisation():
-            raise ValueError(
-                "a learned simulator is of an undisturbed robot: only sensor noise may be random"
-            )
+            raise ValueError("a learned simulator is of an undisturbed robot: only sensor noise may be random")
 
     @property
     def assist(self) -> float:

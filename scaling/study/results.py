@@ -22,7 +22,7 @@ from scaling.study.stages import Run, Teaching
 
 DATA_AXES = ("unique_frames", "hours")
 GROUP = ("student", "size")
-LAWS_VERSION = 3
+LAWS_VERSION = 4
 _READ = ("run", "val_loss", *GROUP, *DATA_AXES)
 
 
