@@ -208,6 +208,8 @@ class Worker:
         if answer is None:
             child.stop()
             self._refuse(job, claim)
+        elif not self._ledger.owned(job.key, claim):  # an error too is no news: the heir has moved the folder away
+            self._refuse(job, claim)
         elif "ok" in answer:
             shelf.keep(work, output(job.key, claim))
             done = self._end(job, claim, DONE, began)

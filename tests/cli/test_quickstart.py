@@ -30,8 +30,8 @@ def study(monkeypatch, tmp_path):
     }
     asked = []
 
-    def run_quickstart(motions, out, experts):
-        asked.append((motions, str(out), experts))
+    def run_quickstart(motions, out, experts, bank):
+        asked.append((motions, str(out), experts, bank))
         return summary
 
     monkeypatch.setattr("scaling.study.quickstart.run_quickstart", run_quickstart)
@@ -43,13 +43,13 @@ def test_its_json(call, study, clips, tmp_path):
     called = call("quickstart", "--motions", clips, "--out", tmp_path / "out", "--json")
     assert called.json == summary
     assert called.json.keys() >= {"table", "law", "report", "policy", "render", "seconds"}
-    assert asked == [(str(clips), str(tmp_path / "out"), "dream")]
+    assert asked == [(str(clips), str(tmp_path / "out"), "dream", None)]
 
 
 def test_its_words(call, study):
     summary, asked = study
     out = call("quickstart").out
-    assert asked == [(None, "runs/quickstart", "dream")]
+    assert asked == [(None, "runs/quickstart", "dream", None)]
     for told in (
         "mlp-0",
         "50,879",
