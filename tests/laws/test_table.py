@@ -4,7 +4,9 @@ import gzip
 import json
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from tables import falling, planted
 
 from scaling.errors import InputError
@@ -18,13 +20,14 @@ def write_csv(path, columns):
     return path
 
 
-def test_csv_gz_and_jsonl_give_the_same_table(tmp_path):
+def test_csv_gz_jsonl_and_parquet_give_the_same_table(tmp_path):
     columns = planted(falling, 0.01)
     plain = read_table(write_csv(tmp_path / "t.csv", columns))
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
     lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
-    for other in (read_table(tmp_path / "t.csv.gz"), read_table(tmp_path / "t.jsonl")):
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    for other in (read_table(tmp_path / f"t.{kind}") for kind in ("csv.gz", "jsonl", "parquet")):
         np.testing.assert_array_equal(other.column("val_loss"), plain.column("val_loss"))
         assert other.hash(["frames", "val_loss", "run"]) == plain.hash(["frames", "val_loss", "run"])
         assert list(other.column("run")) == columns["run"]
