@@ -25,6 +25,7 @@ from pathlib import Path
 
 from scaling.laws import card_markdown, fit_table, read_table
 from scaling.laws.figures import (
+    Shown,
     exponents,
     isoflop,
     law_curves,
@@ -35,17 +36,6 @@ from scaling.laws.figures import (
 
 DATA = os.environ.get("SCALING_DATA", "")
 RESAMPLES = int(os.environ.get("RESAMPLES", "600"))  # 4,000 in the paper
-
-
-class Shown(str):
-    """Text that a notebook shows as what it is."""
-
-    def _repr_html_(self) -> str | None:
-        return str(self) if self.startswith("<svg") else None
-
-    def _repr_markdown_(self) -> str | None:
-        return None if self.startswith("<svg") else str(self)
-
 
 # %%
 folders = [Path(DATA)] if DATA else [Path("../shared/scaling_data"), Path("../../shared/scaling_data")]

@@ -25,22 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from scaling.laws import read_table
-from scaling.laws.figures import against_clusters, svg
+from scaling.laws.figures import Shown, against_clusters, svg
 
 TABLE = os.environ.get("TABLE", "")
 OUTCOMES = ("survival_s", "success_sonic", "mpjpe_l_mm")
 BANK = ("expert_survival_s_assist0", "expert_competent_share_assist0", "label_conflict")
-
-
-class Shown(str):
-    """Text that a notebook shows as what it is."""
-
-    def _repr_html_(self) -> str | None:
-        return str(self) if self.startswith("<svg") else None
-
-    def _repr_markdown_(self) -> str | None:
-        return None if self.startswith("<svg") else str(self)
-
 
 # %% [markdown]
 # ## The table

@@ -25,21 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from scaling.laws import fit_groups, read_table
-from scaling.laws.figures import learning_curves, loss_curves, svg, throughput
+from scaling.laws.figures import Shown, learning_curves, loss_curves, svg, throughput
 
 TABLE = os.environ.get("TABLE", "")
 LOSS, DATA = "val_loss", "unique_frames"
-
-
-class Shown(str):
-    """Text that a notebook shows as what it is."""
-
-    def _repr_html_(self) -> str | None:
-        return str(self) if self.startswith("<svg") else None
-
-    def _repr_markdown_(self) -> str | None:
-        return None if self.startswith("<svg") else str(self)
-
 
 # %% [markdown]
 # ## The table

@@ -24,21 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from scaling.laws import card_markdown, fit_groups, read_table
-from scaling.laws.figures import loss_curves, svg
+from scaling.laws.figures import Shown, loss_curves, svg
 
 TABLE = os.environ.get("TABLE", "")
 LOSS, AXES, STUDENT = "val_loss", ("unique_frames", "hours"), ("student", "size")
-
-
-class Shown(str):
-    """Text that a notebook shows as what it is."""
-
-    def _repr_html_(self) -> str | None:
-        return str(self) if self.startswith("<svg") else None
-
-    def _repr_markdown_(self) -> str | None:
-        return None if self.startswith("<svg") else str(self)
-
 
 # %% [markdown]
 # ## The table

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.laws.curved import Curved, at_limits, softplus
-from scaling.laws.forms import EXPONENTS, TINY, grid_of, projected
+from scaling.laws.forms import EXPONENTS, TINY, OneVariable, grid_of, projected
 
 WIDTHS = (0.02, 3.0)  # of the break, in e-folds of x
 
 
 @dataclass(frozen=True)
-class Broken(Curved):
+class Broken(OneVariable, Curved):
     """`E + A z^-alpha (1 + z^(1/w))^(-w (beta - alpha))`, z = x / x0: slope alpha before the break, beta after it."""
 
     variable: str = "data"
@@ -24,16 +24,6 @@ class Broken(Curved):
     levels: tuple[int, ...] = (7,)
     cells: int = 7
     exponents: tuple[str, ...] = ("alpha", "beta")
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Roles of the columns of `x`."""
-        return (self.variable,)
-
-    @property
-    def falling(self) -> tuple[str, ...]:
-        """The only variable."""
-        return self.variables
 
     def predict(self, params: Float[np.ndarray, "*b 6"], x: Float[np.ndarray, "n 1"]) -> Float[np.ndarray, "*b n"]:
         """Loss at `x` for each parameter vector."""

@@ -80,6 +80,22 @@ class Plain:
         return []
 
 
+class OneVariable:
+    """A form of one variable, whatever its role."""
+
+    variable: str
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Roles of the columns of `x`."""
+        return (self.variable,)
+
+    @property
+    def falling(self) -> tuple[str, ...]:
+        """The only variable."""
+        return self.variables
+
+
 @dataclass(frozen=True)
 class Constant(Plain):
     """The flat model `E`: what every law has to beat."""
@@ -125,7 +141,7 @@ class Constant(Plain):
 
 
 @dataclass(frozen=True)
-class LogLinear(Plain):
+class LogLinear(OneVariable, Plain):
     """`E - B ln x`: no floor, so never for long extrapolation; the form EgoScale reports."""
 
     variable: str = "data"
@@ -136,16 +152,6 @@ class LogLinear(Plain):
     levels: tuple[int, ...] = (3,)
     cells: int = 3
     exponents: tuple[str, ...] = ()
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Roles of the columns of `x`."""
-        return (self.variable,)
-
-    @property
-    def falling(self) -> tuple[str, ...]:
-        """The only variable."""
-        return self.variables
 
     def predict(self, params: Float[np.ndarray, "*b 2"], x: Float[np.ndarray, "n 1"]) -> Float[np.ndarray, "*b n"]:
         """Loss at `x`; NaN where the line has fallen to zero or below."""

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from scaling.laws.observations import Observations, levels
 
 WIDTH = 0.1  # e-folds of compute that count as one budget
 LEAST = 5  # distinct sizes that a parabola needs: two more than it has parameters
 BUDGETS_LEAST = 3
+SAME = 1e-9  # e-folds of size: nearer than this is the same size
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,55 @@ def groups(log_compute: Float[np.ndarray, " n"], size: Float[np.ndarray, " n"]) 
     return sorted(found, key=lambda rows: float(log_compute[rows].mean()))
 
 
+@dataclass(frozen=True)
+class Minimum:
+    """One budget: its rows, the parabola of log loss in log(size / centre), and its minimum where there is one.
+
+    `status`: "minimum"; "edge", the least loss lies outside the sizes that were run; "no minimum", not convex.
+    """
+
+    compute: float
+    rows: Int[np.ndarray, " n"]
+    centre: float
+    parabola: Float[np.ndarray, "3"]
+    size: float | None
+    loss: float | None
+    status: str
+
+    def at(self, size: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Loss of the parabola at these sizes."""
+        return np.exp(np.polyval(self.parabola, np.log(size / self.centre)))
+
+
+def isoflop_minima(
+    size: Float[np.ndarray, " n"], compute: Float[np.ndarray, " n"], loss: Float[np.ndarray, " n"]
+) -> list[Minimum]:
+    """Budgets of a table by rising compute, each with its parabola.
+
+    Minima at an edge of the sizes are marked and have no size: they would bias the exponent.
+    """
+    log_n, log_l, log_c = np.log(size), np.log(loss), np.log(compute)
+    return [
+        minimum(log_n[rows], log_l[rows], float(np.exp(log_c[rows].mean())), np.flatnonzero(rows))
+        for rows in groups(log_c, size)
+    ]
+
+
+def minimum(
+    log_n: Float[np.ndarray, " n"], log_l: Float[np.ndarray, " n"], compute: float, rows: Int[np.ndarray, " n"]
+) -> Minimum:
+    """Parabola of one budget; the least loss at the smallest or largest size is an edge, whatever the parabola says."""
+    centre = float(log_n.mean())
+    parabola = np.polyfit(log_n - centre, log_l, 2)
+    best = -parabola[1] / (2.0 * parabola[0]) if parabola[0] > 0 else np.nan
+    lowest = log_n[np.argmin(log_l)]
+    ends = log_n.min() + SAME, log_n.max() - SAME
+    inside = bool(log_n.min() < best + centre < log_n.max() and ends[0] < lowest < ends[1])
+    status = "minimum" if inside else "edge" if parabola[0] > 0 else "no minimum"
+    size, loss = (float(np.exp(best + centre)), float(np.exp(np.polyval(parabola, best)))) if inside else (None, None)
+    return Minimum(compute, rows, float(np.exp(centre)), parabola, size, loss, status)
+
+
 def vertices(
     z: Float[np.ndarray, " n"], log_loss: Float[np.ndarray, " n"], weights: Float[np.ndarray, "b n"]
 ) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:
@@ -67,25 +117,21 @@ def isoflop(found: Observations, weights: Float[np.ndarray, "b n"], level: float
     """
     if not {"size", "compute"} <= set(found.values):
         return None
-    log_c, size, log_loss = np.log(found.values["compute"]), found.values["size"], np.log(found.loss)
-    rows = groups(log_c, size)
-    if len(rows) < BUDGETS_LEAST:
+    size, log_loss = found.values["size"], np.log(found.loss)
+    budgets = isoflop_minima(size, found.values["compute"], found.loss)
+    if len(budgets) < BUDGETS_LEAST:
         return None
-    everything = np.vstack([np.ones(len(log_c)), weights])
+    everything = np.vstack([np.ones(len(size)), weights])
     minima, centres, described = [], [], []
-    for mask in rows:
-        z = np.log(size[mask])
-        place, bend = vertices(z, log_loss[mask], everything[:, mask])
-        inside = (place > z.min()) & (place < z.max()) & (bend > 0)
-        steps = np.unique(np.round(z, 9))
-        lowest = z[np.argmin(log_loss[mask])]
-        edge = not inside[0] or lowest <= steps[0] + 1e-9 or lowest >= steps[-1] - 1e-9
-        why = "converged" if not edge else ("edge minimum" if np.ptp(log_loss[mask]) > 1e-12 else "flat")
-        described.append({"compute": float(np.exp(log_c[mask].mean())), "n": int(mask.sum()), "sizes": len(steps),
-                          "status": why, "size": float(np.exp(place[0])) if not edge else None})  # fmt: skip
-        if not edge:
-            minima.append(np.where(inside, place, np.nan))
-            centres.append(log_c[mask].mean())
+    for one in budgets:
+        z, losses = np.log(size[one.rows]), log_loss[one.rows]
+        why = "converged" if one.size is not None else ("edge minimum" if np.ptp(losses) > 1e-12 else "flat")
+        described.append({"compute": one.compute, "n": len(one.rows), "sizes": len(levels(size[one.rows])),
+                          "status": why, "size": one.size})  # fmt: skip
+        if one.size is not None:
+            place, bend = vertices(z, losses, everything[:, one.rows])
+            minima.append(np.where((place > z.min()) & (place < z.max()) & (bend > 0), place, np.nan))
+            centres.append(np.log(one.compute))
     if len(minima) < BUDGETS_LEAST:
         none = all(entry["status"] != "converged" for entry in described)
         status = "edge minimum" if none else "too few points"

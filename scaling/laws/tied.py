@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scaling.laws.forms import EXPONENTS, TINY, Plain, PowerTerms, projected
+from scaling.laws.forms import EXPONENTS, TINY, OneVariable, Plain, PowerTerms, projected
 
 _PAIR = PowerTerms("pair", "", ("size", "data"), ("E", "A", "B", "alpha", "beta"), (), (), (1, 1), 1)
 
@@ -80,7 +80,7 @@ class Overtraining(Plain):
 
 
 @dataclass(frozen=True)
-class Straight(Plain):
+class Straight(OneVariable, Plain):
     """`A x^-alpha`: a power law without floor, a straight line in logarithms; honest only within sight of the data."""
 
     variable: str = "data"
@@ -91,16 +91,6 @@ class Straight(Plain):
     levels: tuple[int, ...] = (3,)
     cells: int = 3
     exponents: tuple[str, ...] = ("alpha",)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Roles of the columns of `x`."""
-        return (self.variable,)
-
-    @property
-    def falling(self) -> tuple[str, ...]:
-        """The only variable."""
-        return self.variables
 
     def predict(self, params: Float[np.ndarray, "*b 2"], x: Float[np.ndarray, "n 1"]) -> Float[np.ndarray, "*b n"]:
         """Loss at `x` for each parameter vector."""

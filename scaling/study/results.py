@@ -1,6 +1,6 @@
 """From finished runs to the product: the table of rows, the laws fitted on it, and the choice of the best student."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,30 +40,10 @@ def rows_of_group(
     taught = {k: bank_columns(teaching.card()) for k, teaching in banks.items()}
     rows = []
     for run, student, closed in zip(runs, students, played, strict=True):
-        identity = {
-            "student": family,
-            "size": size,
-            "arm": run.arm,
-            "clusters": run.k,
-            "seed": run.seed,
-        }
-        key = {"identity": identity, "student": student.config, "dagger": config.dagger, "bank": banks[run.k].bank.hash}
-        rows.append(
-            {
-                "run": f"{family}-{size}-{run.spec.name}",
-                "study": config.name,
-                **identity,
-                **student.columns,
-                **closed,
-                "assist": config.assist,
-                "protocol": config.closed_loop.protocol,
-                "bank": banks[run.k].bank.hash,
-                "bank_mode": "fixed",
-                "expert_budget": config.expert_budget,
-                **taught[run.k],
-                "config_hash": content_hash(key),
-            }
-        )
+        bank = banks[run.k].bank.hash
+        teaching = {"bank": bank, "bank_mode": "fixed", "expert_budget": config.expert_budget, **taught[run.k]}
+        key = {"dagger": config.dagger, "bank": bank}
+        rows.append(_row(config, family, size, run, student, closed, run.k, key, teaching))
     return rows
 
 
@@ -76,24 +56,36 @@ def direct_rows(
     played: Sequence[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Rows of students that no expert taught: what belongs to a bank is missing in them."""
-    rows = []
-    for run, student, closed in zip(runs, students, played, strict=True):
-        identity = {"student": family, "size": size, "arm": run.arm, "clusters": None, "seed": run.seed}
-        key = {"identity": identity, "student": student.config, "direct": config.direct}
-        rows.append(
-            {
-                "run": f"{family}-{size}-{run.spec.name}",
-                "study": config.name,
-                **identity,
-                **student.columns,
-                **closed,
-                "assist": config.assist,
-                "protocol": config.closed_loop.protocol,
-                "trainer": "direct",
-                "config_hash": content_hash(key),
-            }
-        )
-    return rows
+    return [
+        _row(config, family, size, run, student, closed, None, {"direct": config.direct}, {"trainer": "direct"})
+        for run, student, closed in zip(runs, students, played, strict=True)
+    ]
+
+
+def _row(
+    config: StudyConfig,
+    family: str,
+    size: str,
+    run: Run,
+    student: Student,
+    closed: Mapping[str, Any],
+    clusters: int | None,
+    key: Mapping[str, Any],
+    teaching: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A run's row; `key` is what its hash covers beside identity and student, `teaching` the columns of its recipe."""
+    identity = {"student": family, "size": size, "arm": run.arm, "clusters": clusters, "seed": run.seed}
+    return {
+        "run": f"{family}-{size}-{run.spec.name}",
+        "study": config.name,
+        **identity,
+        **student.columns,
+        **closed,
+        "assist": config.assist,
+        "protocol": config.closed_loop.protocol,
+        **teaching,
+        "config_hash": content_hash({"identity": identity, "student": student.config, **key}),
+    }
 
 
 def bank_columns(card: BankCard) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Figures of scaling laws (matplotlib Agg, colour-blind safe, deterministic): SVG text or PNG bytes."""
 
 from scaling.laws.figures.curves import law_curves, law_grid, loss_curves
-from scaling.laws.figures.drawing import COLOURS, MARKERS, STYLE, compact, png, svg, write_figure
+from scaling.laws.figures.drawing import COLOURS, MARKERS, STYLE, Shown, compact, png, svg, write_figure
 from scaling.laws.figures.fits import exponents, predicted_measured, residuals
 from scaling.laws.figures.isoflop import Minimum, isoflop, isoflop_minima, optimal_exponent
 from scaling.laws.figures.points import Points, fit_points
@@ -13,6 +13,7 @@ __all__ = [
     "STYLE",
     "Minimum",
     "Points",
+    "Shown",
     "against_clusters",
     "compact",
     "exponents",

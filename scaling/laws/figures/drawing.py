@@ -28,6 +28,16 @@ STYLE: Any = {
 }  # fmt: skip
 
 
+class Shown(str):
+    """Text that a notebook shows as what it is: a figure's SVG as the figure, anything else as Markdown."""
+
+    def _repr_html_(self) -> str | None:
+        return str(self) if self.startswith("<svg") else None
+
+    def _repr_markdown_(self) -> str | None:
+        return None if self.startswith("<svg") else str(self)
+
+
 def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element, the same text for the same data, ready to be put into a page."""
     buffer = io.StringIO()

@@ -1,10 +1,9 @@
 """Iso-FLOP curves (approach 2 of Hoffmann et al. 2022): the best size of each budget by a parabola in log size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.stats import t
@@ -13,52 +12,8 @@ from scaling.errors import InputError
 from scaling.laws.figures.drawing import GREY, MARKERS, STYLE, compact, logarithmic, new_figure, sequential, words
 from scaling.laws.figures.points import fit_points
 from scaling.laws.fit import Curve
-from scaling.laws.isoflop import LEAST, WIDTH, groups
+from scaling.laws.isoflop import LEAST, WIDTH, Minimum, isoflop_minima
 from scaling.laws.law import Law, Tabular
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """One budget: its rows, the parabola of log loss in log(size / centre), and its minimum where there is one.
-
-    `status`: "minimum"; "edge", the least loss lies outside the sizes that were run; "no minimum", not convex.
-    """
-
-    compute: float
-    rows: Int[np.ndarray, " n"]
-    centre: float
-    parabola: Float[np.ndarray, "3"]
-    size: float | None
-    loss: float | None
-    status: str
-
-    def at(self, size: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Loss of the parabola at these sizes."""
-        return np.exp(np.polyval(self.parabola, np.log(size / self.centre)))
-
-
-def isoflop_minima(
-    size: Float[np.ndarray, " n"], compute: Float[np.ndarray, " n"], loss: Float[np.ndarray, " n"]
-) -> list[Minimum]:
-    """Budgets of a table by rising compute, each with its parabola.
-
-    Minima at an edge of the sizes are marked and have no size: they would bias the exponent.
-    """
-    log_n, log_l = np.log(size), np.log(loss)
-    return [minimum(log_n[rows], log_l[rows], float(np.exp(np.log(compute[rows]).mean())), np.flatnonzero(rows))
-            for rows in groups(np.log(compute), size)]  # fmt: skip
-
-
-def minimum(log_n: np.ndarray, log_l: np.ndarray, compute: float, rows: np.ndarray) -> Minimum:
-    """Parabola of one budget; the least loss at the smallest or largest size is an edge, whatever the parabola says."""
-    centre = float(log_n.mean())
-    parabola = np.polyfit(log_n - centre, log_l, 2)
-    best = -parabola[1] / (2.0 * parabola[0]) if parabola[0] > 0 else np.nan
-    lowest = log_n[np.argmin(log_l)]
-    inside = bool(log_n.min() < best + centre < log_n.max() and log_n.min() < lowest < log_n.max())
-    status = "minimum" if inside else "edge" if parabola[0] > 0 else "no minimum"
-    size, loss = (float(np.exp(best + centre)), float(np.exp(np.polyval(parabola, best)))) if inside else (None, None)
-    return Minimum(compute, rows, float(np.exp(centre)), parabola, size, loss, status)
 
 
 def optimal_exponent(minima: Sequence[Minimum], level: float = 0.95) -> tuple[float, float, float] | None:
