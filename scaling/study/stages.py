@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
 from scaling.distill.direct import train_direct
-from scaling.distill.student import Student, load_student, policy, policy_params, save_student
+from scaling.distill.student import Student, load_student, save_student
 from scaling.distill.valset import ValSet, make_valset
 from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.errors import InputError
@@ -33,13 +32,11 @@ from scaling.record.files import write_json
 from scaling.record.hashing import content_hash, file_hash
 from scaling.record.progress import Progress, say
 from scaling.record.store import Artifact, ArtifactStore
-from scaling.robot.model import CONVERGED
 from scaling.students.config import StudentConfig
 from scaling.students.ladder import ladder
-from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig
-from scaling.tracking.evaluate import make_player, random_starts, scores
-from scaling.tracking.intervals import wilson
-from scaling.tracking.physics import CPhysics, Physics, backend_name, make_physics
+from scaling.study.closed_loop import play_students
+from scaling.study.config import MotionsConfig, StudyConfig
+from scaling.tracking.physics import Physics, backend_name, make_physics
 from scaling.tracking.reference import ClipStore, make_store
 from scaling.view.experts import picture_bank
 
@@ -401,10 +398,12 @@ def closed_loop_stage(
     key = {"closed_loop": config.closed_loop, "assist": config.assist, "split": split, "seed": config.seed}
 
     def build(work: Path) -> None:
-        rows = play_students(
-            load_students(students, runs), Corpus.load(corpus.path), split, config.assist, config.closed_loop
+        held = Corpus.load(corpus.path)
+        trained, clips = load_students(students, runs), held.indices(split)
+        write_json(
+            work / "closed_loop.json",
+            play_students(trained, store_of(held), clips, config.assist, config.closed_loop),
         )
-        write_json(work / "closed_loop.json", rows)
 
     return store.stage("closed_loop", key, {"corpus": corpus, "students": students}, CLOSED_LOOP_VERSION, build)
 
@@ -417,39 +416,3 @@ def load_closed_loop(artifact: Artifact) -> list[dict[str, Any]]:
 def read_json(path: Path) -> Any:
     """A stage's JSON output; what was not finite is None."""
     return json.loads(path.read_text())
-
-
-def play_students(
-    students: Sequence[Student], corpus: Corpus, split: str, assist: float, config: ClosedLoopConfig
-) -> list[dict[str, Any]]:
-    """Columns of each student: success with its interval, survival and errors, at `assist` and (suffix) at 0."""
-    store = store_of(corpus)
-    steps = round(config.seconds * 50)
-    starts = random_starts(store, corpus.indices(split), config.starts, steps, seed=11)
-    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(students), *x.shape)), starts)
-    play = make_player(CPhysics(CONVERGED), policy(students[0].config), config.protocol, batched_params=True)
-    params = policy_params(students)
-    rows: list[dict[str, Any]] = [{} for _ in students]
-    levels = {assist: ""} | {0.0: "_assist0"} if assist else {0.0: ""}
-    with Progress(f"closed loop, {students[0].config.family}", len(levels)) as progress:
-        for done, (level, suffix) in enumerate(levels.items()):
-            progress.update(done, message=f"assist {level:g}")
-            trace = play(params, store, many, jnp.asarray(level, jnp.float32), steps)
-            for index, row in enumerate(rows):
-                result = scores(jax.tree.map(lambda x, index=index: x[index], trace))
-                success = wilson(result.success)
-                row |= {
-                    f"success_{config.protocol}{suffix}": success.value,
-                    f"success_{config.protocol}_low{suffix}": success.low,
-                    f"success_{config.protocol}_high{suffix}": success.high,
-                    f"survival_s{suffix}": float(result.seconds.mean()),
-                    f"mpjpe_l_mm{suffix}": _mean(result.mpjpe_l_mm),
-                    f"mpjpe_rad{suffix}": _mean(result.mpjpe_rad),
-                }
-            progress.update(done + 1)
-    return rows
-
-
-def _mean(values: np.ndarray) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else None
