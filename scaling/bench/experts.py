@@ -15,7 +15,7 @@ def rows(quick: bool, algorithm: str = "ppo") -> Iterator[Row]:
     """
     store = env_step.make_clips()
     if algorithm != "ppo":
-        yield from dream.rows(store, *(((1, 4), 3) if quick else ((1, 4, 16), 5)))
+        yield from dream.rows(store, *(((4,), 3) if quick else ((1, 4, 16), 5)))
     if algorithm == "dream":
         return
     yield from env_step.rows(store, *((256, 16, 5) if quick else (1024, 32, 11)))
