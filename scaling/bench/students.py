@@ -87,8 +87,8 @@ def _training(size: str, config: StudentConfig, sequences: int, repeats: int, ta
 
 def _update(config: StudentConfig, sequences: int, length: int) -> tuple[list[Any], Any, Frozen, Batch]:
     """A fresh run in training, its update, and a batch of noise."""
-    optimiser = make_optimiser(DaggerConfig())
-    held = [make_init(config, optimiser)(jax.random.split(jax.random.key(0), 1))]
+    optimiser = make_optimiser(DaggerConfig(), 1e-3)
+    held = [make_init(config, optimiser)(jax.random.split(jax.random.key(0), 1), np.ones(1, np.float32))]
     rng = np.random.default_rng(2)
     ones = jnp.ones((1, OBS))
     frozen = Frozen(Normaliser(jnp.zeros((1, OBS)), ones), jnp.ones((1, 29)))
