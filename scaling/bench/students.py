@@ -1,4 +1,4 @@
-"""Students: decoding a step beside running the window anew, and training beside plain matrix products."""
+"""Students: the bank's labels, batches, decoding beside running the window anew, training beside plain products."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling.bench.labelling import data_path, labelling
 from scaling.bench.row import Row
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
@@ -26,7 +27,9 @@ SHARE = 0.5
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Latency at batch 1, and FLOP/s of a training step."""
+    """Labelling by the bank, the data path, latency at batch 1, and FLOP/s of a training step."""
+    yield from labelling(32 if quick else 384, repeats=5 if quick else 11)
+    yield from data_path("0.2M" if quick else "S", updates=12)
     for size in ("1M",) if quick else ("1M", "S", "B"):
         yield from _decoding(size, ladder("transformer", size, OBS), repeats=50 if quick else 200)
     for size in ("1M",) if quick else ("1M", "B"):

@@ -14,24 +14,6 @@ from scaling.errors import InputError
 from tests.distill.samples import STUDENT
 
 
-@pytest.fixture
-def train(group, monkeypatch):
-    """`train(work=None, group=the shared one)`: `train_group` on programs that are compiled already."""
-
-    def run(work=None, group=group):
-        monkeypatch.setattr(dagger, "Group", lambda *_: group)
-        given = (group.student, group.runs, group.teachers, group.corpus, group.physics, group.config)
-        return dagger.train_group(*given, work)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def straight(group):
-    """What the shared group comes to, trained without a break and without a folder."""
-    return dagger._Training(group, None).run()
-
-
 def lasting(columns):
     return {name: value for name, value in columns.items() if name not in CIRCUMSTANCES}
 
