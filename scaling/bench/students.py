@@ -1,4 +1,4 @@
-"""Students: decoding a step beside running the window anew, and training beside plain matrix products."""
+"""Students: the bank's labels, batches, decoding beside running the window anew, training beside plain products."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling.bench.labelling import data_path, labelling
 from scaling.bench.row import Row
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
@@ -26,7 +27,9 @@ SHARE = 0.5
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Latency at batch 1, and FLOP/s of a training step."""
+    """Labelling by the bank, the data path, latency at batch 1, and FLOP/s of a training step."""
+    yield from labelling(32 if quick else 384, repeats=5 if quick else 11)
+    yield from data_path("0.2M" if quick else "S", updates=12)
     for size in ("1M",) if quick else ("1M", "S", "B"):
         yield from _decoding(size, ladder("transformer", size, OBS), repeats=50 if quick else 200)
     for size in ("1M",) if quick else ("1M", "B"):
@@ -87,8 +90,8 @@ def _training(size: str, config: StudentConfig, sequences: int, repeats: int, ta
 
 def _update(config: StudentConfig, sequences: int, length: int) -> tuple[list[Any], Any, Frozen, Batch]:
     """A fresh run in training, its update, and a batch of noise."""
-    optimiser = make_optimiser(DaggerConfig())
-    held = [make_init(config, optimiser)(jax.random.split(jax.random.key(0), 1))]
+    optimiser = make_optimiser(DaggerConfig(), 1e-3)
+    held = [make_init(config, optimiser)(jax.random.split(jax.random.key(0), 1), np.ones(1, np.float32))]
     rng = np.random.default_rng(2)
     ones = jnp.ones((1, OBS))
     frozen = Frozen(Normaliser(jnp.zeros((1, OBS)), ones), jnp.ones((1, 29)))

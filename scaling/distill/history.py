@@ -9,6 +9,7 @@ from scaling.distill.config import DaggerConfig
 from scaling.distill.loss import over_families
 
 _LOSSES = ("val_loss", "val_loss_own")
+ACTING, LEARNING = 0, 1  # places in `seconds`
 
 
 def points(config: DaggerConfig) -> list[tuple[int, int, bool]]:
@@ -24,7 +25,8 @@ def points(config: DaggerConfig) -> list[tuple[int, int, bool]]:
 class History:
     """Per point and run: mean training loss since the last point, validation losses by family; NaN is not measured.
 
-    `lost` are the updates between which a run's loss stopped being finite, `seconds` those spent on the whole group.
+    `lost` are the updates between which a run's loss stopped being finite, `seconds` those that the whole group spent
+    acting and learning.
     """
 
     def __init__(self, config: DaggerConfig, runs: int, families: tuple[str, ...]) -> None:
@@ -36,7 +38,7 @@ class History:
             "fail_rate": np.full(shape, np.nan, np.float32),
             **{name: np.full((*shape, len(families)), np.nan, np.float32) for name in _LOSSES},
             "lost": np.full((runs, 2), np.nan, np.float32),
-            "seconds": np.zeros(1, np.float64),
+            "seconds": np.zeros(2, np.float64),
         }
 
     def of_round(self, round_: int) -> list[tuple[int, tuple[int, int, bool]]]:

@@ -14,6 +14,7 @@ from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
 from scaling.motion.segment import SegmentConfig
+from scaling.record.hashing import added
 from scaling.students.config import FAMILIES
 from scaling.tracking.env import EnvConfig
 
@@ -32,15 +33,24 @@ class MotionsConfig:
             raise ValueError(f"synthetic_seconds {self.synthetic_seconds}: above 0 where no path is given")
 
 
+PLAYED = ("val", "test", "test_family")
+
+
 @dataclass(frozen=True)
 class ClosedLoopConfig:
-    """How each finished student is played on `val`: random starts, each at most `seconds` long."""
+    """How each finished student is played on each of `splits`: random starts, each at most `seconds` long.
+
+    `test` splits are reported and choose nothing.
+    """
 
     starts: int = 24
     seconds: float = 3.0
     protocol: str = "sonic"
+    splits: tuple[str, ...] = added(("val", "test"))
 
     def __post_init__(self) -> None:
+        if "val" not in self.splits or not set(self.splits) <= set(PLAYED):
+            raise ValueError(f"splits {self.splits}: val, and any others of {PLAYED}")
         if self.starts < 1 or self.seconds <= 0:
             raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
 

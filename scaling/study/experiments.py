@@ -92,7 +92,10 @@ def run_experiment(
     runs = stages.runs_of(config, Corpus.load(corpus.path), stages.load_clusters(teachings[0].clusters))
     family, size = config.families[0], config.sizes[0]
     group = stages.students_stage(store, config, corpus, teachings, family, size)
-    played = stages.closed_loop_stage(store, config, corpus, group, runs, "val")
+    played = {
+        split: stages.closed_loop_stage(store, config, corpus, group, runs, split)
+        for split in config.closed_loop.splits
+    }
     students = stages.load_students(group, runs)
     rows = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
     row = rows[0] | {"folder": str(group.path / runs[0].spec.name)}

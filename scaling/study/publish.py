@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.distill.student import Student, policy, policy_params
+from scaling.distill.student import CIRCUMSTANCES, Student, policy, policy_params
 from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.dynamics.artifact import load
 from scaling.errors import InputError
@@ -150,7 +150,7 @@ def _map_paths(view: Mapping[str, Any], change: Callable[[Path], Path]) -> dict[
 
 def _lasting(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what differs each time it is made."""
-    return {name: value for name, value in row.items() if name != "seconds"}
+    return {name: value for name, value in row.items() if name not in CIRCUMSTANCES}
 
 
 def competence_section(teachings: Sequence[Teaching]) -> list[sections.Competence]:

@@ -70,6 +70,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
         clusters[k] = stages.load_clusters(teaching.clusters)
         teachings.append(teaching)
     runs = stages.runs_of(config, corpus, clusters[config.clusters[0]])
+    splits = config.closed_loop.splits
     rows: list[dict[str, Any]] = []
     trained: dict[str, Student] = {}
     for family in config.families:
@@ -78,10 +79,13 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 f"students {family} {size}",
                 stages.students_stage(store, config, corpus_artifact, teachings, family, size),
             )
-            played = clock.keep(
-                f"closed loop {family} {size}",
-                stages.closed_loop_stage(store, config, corpus_artifact, group, runs, "val"),
-            )
+            played = {
+                split: clock.keep(
+                    f"closed loop {family} {size} on {split}",
+                    stages.closed_loop_stage(store, config, corpus_artifact, group, runs, split),
+                )
+                for split in splits
+            }
             students = stages.load_students(group, runs)
             found = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
             if config.direct is not None:
@@ -90,10 +94,13 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                     stages.direct_stage(store, config, corpus_artifact, teachings[0].clusters, family, size),
                 )
                 untaught = stages.direct_runs(config, corpus, clusters[config.clusters[0]])
-                played = clock.keep(
-                    f"closed loop {family} {size}, direct",
-                    stages.closed_loop_stage(store, config, corpus_artifact, alone, untaught, "val"),
-                )
+                played = {
+                    split: clock.keep(
+                        f"closed loop {family} {size}, direct, on {split}",
+                        stages.closed_loop_stage(store, config, corpus_artifact, alone, untaught, split),
+                    )
+                    for split in splits
+                }
                 students = [*students, *stages.load_students(alone, untaught)]
                 found += direct_rows(
                     config, family, size, untaught, students[len(runs) :], stages.load_closed_loop(played)
@@ -104,7 +111,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
             rows += found
     fitted = clock.keep("laws", laws_stage(store, config, rows))
     result = LawResult.from_json(stages.read_json(fitted.path / "law.json"))
-    table, law = write_results(out, rows, result)
+    table, law = write_results(out, rows, result, splits)
     best = best_row(rows, config.closed_loop.protocol)
     exported = clock.keep("export", publish.policy_stage(store, trained[best["run"]], best))
     drawn = clock.keep("render", publish.render_stage(store, config, corpus_artifact, trained[best["run"]], best))

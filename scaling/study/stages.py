@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,7 +15,7 @@ from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
 from scaling.distill.direct import train_direct
 from scaling.distill.student import Student, load_student, save_student
-from scaling.distill.valset import ValSet, make_valset
+from scaling.distill.valset import ValSet, load_conflict, make_valset
 from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, competent, load_bank, load_card, save_bank
@@ -34,8 +34,8 @@ from scaling.record.progress import Progress, say
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.students.config import StudentConfig
 from scaling.students.ladder import ladder
-from scaling.study.closed_loop import play_students
-from scaling.study.config import MotionsConfig, StudyConfig
+from scaling.study.closed_loop import merged, play_students, play_teachers
+from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig
 from scaling.tracking.physics import Physics, backend_name, make_physics
 from scaling.tracking.reference import ClipStore, make_store
 from scaling.view.experts import picture_bank
@@ -47,6 +47,8 @@ VALSET_VERSION = 2
 STUDENTS_VERSION = 2
 DIRECT_VERSION = 1
 CLOSED_LOOP_VERSION = 2
+TEACHERS_VERSION = 1
+_CLOSED_LOOP, _PLAYED = "closed_loop.json", "played.json"
 
 
 def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
@@ -226,12 +228,13 @@ def valset_stage(
 
 @dataclass(frozen=True)
 class Teaching:
-    """What students learn from: a clustering, its bank and its validation set."""
+    """What students learn from: a clustering, its bank, its validation set, and its experts in the closed loop."""
 
     k: int
     clusters: Artifact
     bank: Artifact
     valset: Artifact
+    played: Artifact
 
     def teacher(self) -> Teacher:
         """The loaded pieces."""
@@ -240,6 +243,19 @@ class Teaching:
     def card(self) -> BankCard:
         """How the bank was trained and how good it is."""
         return load_card(self.bank.path)
+
+    def conflict(self) -> dict[str, float | None]:
+        """Columns of `distill.conflict`: loss between experts on shared states, and the share of these."""
+        found = load_conflict(self.valset.path)
+        return {
+            "label_conflict": None if found is None else found.loss,
+            "shared_states": None if found is None else found.share,
+        }
+
+    def closed_loop(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Columns of experts and playback (`play_teachers`) by split."""
+        found: dict[str, dict[str, dict[str, Any]]] = read_json(self.played.path / _PLAYED)
+        return found
 
     def taught(self, segments: Int[np.ndarray, "n"], teachers: str) -> Int[np.ndarray, "m"]:
         """The segments with a teacher: all of them, or those whose expert is competent.
@@ -268,7 +284,8 @@ def teaching_stages(
     clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed, config.bank))
     bank = keep(f"experts K={k}", bank_stage(store, config, corpus, clusters))
     valset = keep(f"validation set K={k}", valset_stage(store, config, corpus, clusters, bank))
-    return Teaching(k, clusters, bank, valset)
+    played = keep(f"closed loop of experts K={k}", teachers_stage(store, config, corpus, clusters, bank))
+    return Teaching(k, clusters, bank, valset, played)
 
 
 @dataclass(frozen=True)
@@ -395,22 +412,47 @@ def closed_loop_stage(
     store: ArtifactStore, config: StudyConfig, corpus: Artifact, students: Artifact, runs: Sequence[Run], split: str
 ) -> Artifact:
     """Every student of a group on the same starts of a split, in converged C MuJoCo, at `assist` and at 0."""
-    key = {"closed_loop": config.closed_loop, "assist": config.assist, "split": split, "seed": config.seed}
+    key = {"closed_loop": _each_split(config), "assist": config.assist, "split": split, "seed": config.seed}
 
     def build(work: Path) -> None:
         held = Corpus.load(corpus.path)
         trained, clips = load_students(students, runs), held.indices(split)
-        write_json(
-            work / "closed_loop.json",
-            play_students(trained, store_of(held), clips, config.assist, config.closed_loop),
-        )
+        columns: list[dict[str, Any]] = [{} for _ in trained]
+        if len(clips):
+            columns = play_students(trained, store_of(held), clips, config.assist, config.closed_loop)
+        write_json(work / _CLOSED_LOOP, columns)
 
     return store.stage("closed_loop", key, {"corpus": corpus, "students": students}, CLOSED_LOOP_VERSION, build)
 
 
-def load_closed_loop(artifact: Artifact) -> list[dict[str, Any]]:
-    """The closed-loop columns of a finished group, in the order of its runs."""
-    return read_json(artifact.path / "closed_loop.json")
+def _each_split(config: StudyConfig) -> ClosedLoopConfig:
+    """How any split is played, whichever others are."""
+    return replace(config.closed_loop, splits=ClosedLoopConfig().splits)
+
+
+def load_closed_loop(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
+    """The closed-loop columns of a finished group from those of each split, in the order of its runs."""
+    return merged({split: read_json(artifact.path / _CLOSED_LOOP) for split, artifact in artifacts.items()})
+
+
+def teachers_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact, bank: Artifact
+) -> Artifact:
+    """The experts, each on the clips of its cluster, and open-loop playback, on the starts that students have."""
+    key = {"closed_loop": config.closed_loop, "assist": config.assist, "seed": config.seed}
+
+    def build(work: Path) -> None:
+        held, experts = Corpus.load(corpus.path), load_bank(bank.path)[0]
+        labels, clips = load_clusters(clusters).labels, store_of(held)
+        found = {
+            split: play_teachers(experts, labels, clips, held.indices(split), config.assist, config.closed_loop)
+            for split in config.closed_loop.splits
+            if len(held.indices(split))
+        }
+        write_json(work / _PLAYED, found)
+
+    inputs = {"corpus": corpus, "clusters": clusters, "bank": bank}
+    return store.stage("teachers", key, inputs, TEACHERS_VERSION, build)
 
 
 def read_json(path: Path) -> Any:

@@ -19,7 +19,7 @@ from scaling.study.stages import Teaching
 from scaling.study.sweep import Job, Needed, Run, job_key
 from scaling.study.sweep_cost import Device
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 _UNBUILT = Path("not-built-yet")
 
 
@@ -119,7 +119,16 @@ class StudyJobs:
             {"clusters": k, "val": config.val},
             2 * start,
         )
-        return {f"clusters-{k}": clusters, f"bank-{k}": bank, f"valset-{k}": valset}
+        played = _stage(
+            f"closed loop of experts K={k}",
+            lambda store, given: stages.teachers_stage(
+                store, config, given["corpus"], given["clusters"], given["bank"]
+            ),
+            {"corpus": corpus, "clusters": clusters, "bank": bank},
+            {"clusters": k, "closed_loop": config.closed_loop, "assist": config.assist},
+            sweep_cost.played_seconds(config, self.device),
+        )
+        return {f"clusters-{k}": clusters, f"bank-{k}": bank, f"valset-{k}": valset, f"played-{k}": played}
 
     def _student(
         self, config: StudyConfig, corpus: Job, teachings: Mapping[str, Job], family: str, size: str
@@ -139,8 +148,8 @@ class StudyJobs:
             sweep_cost.students_megabytes(config, family, size),
         )
         played = self._played(config, corpus, teachings, group, words, stages.runs_of)
-        yield from (group, played)
-        yield _rows(config, family, size, given_all | {"students": group, "played": played}, taught=True)
+        yield from (group, *played.values())
+        yield _rows(config, family, size, given_all | {"students": group, **played}, taught=True)
         if config.direct is None:
             return
         strata = teachings[f"clusters-{config.clusters[0]}"]
@@ -152,20 +161,32 @@ class StudyJobs:
             sweep_cost.students_seconds(config, family, size, self.device),
         )
         played = self._played(config, corpus, teachings, alone, f"{words}, direct", stages.direct_runs)
-        yield from (alone, played)
-        yield _rows(config, family, size, given_all | {"students": alone, "played": played}, taught=False)
+        yield from (alone, *played.values())
+        yield _rows(config, family, size, given_all | {"students": alone, **played}, taught=False)
 
     def _played(
         self, config: StudyConfig, corpus: Job, teachings: Mapping[str, Job], group: Job, words: str, runs_of: Any
-    ) -> Job:
-        def call(store: ArtifactStore, given: Mapping[str, Artifact]) -> Artifact:
+    ) -> dict[str, Job]:
+        """The closed loop of a group, one job a split."""
+
+        def call(store: ArtifactStore, given: Mapping[str, Artifact], split: str) -> Artifact:
             built = isinstance(store, Builds)
             runs = _runs(runs_of, config, given["corpus"], given["clusters"]) if built else []
-            return stages.closed_loop_stage(store, config, given["corpus"], given["students"], runs, "val")
+            return stages.closed_loop_stage(store, config, given["corpus"], given["students"], runs, split)
 
         needs = {"corpus": corpus, "clusters": teachings[f"clusters-{config.clusters[0]}"], "students": group}
         figures = {"closed_loop": config.closed_loop, "assist": config.assist}
-        return _stage(f"closed loop {words}", call, needs, figures, sweep_cost.played_seconds(config, self.device))
+        seconds = sweep_cost.played_seconds(config, self.device)
+        return {
+            f"played-{split}": _stage(
+                f"closed loop {words} on {split}",
+                functools.partial(call, split=split),
+                needs,
+                figures | {"split": split},
+                seconds,
+            )
+            for split in config.closed_loop.splits
+        }
 
 
 @functools.cache
@@ -177,7 +198,8 @@ def _corpus(motions: Any, corpus: Any, arms: tuple[float, ...], clusters: tuple[
 
 
 def _teachings(config: StudyConfig, given: Mapping[str, Artifact]) -> list[Teaching]:
-    return [Teaching(k, given[f"clusters-{k}"], given[f"bank-{k}"], given[f"valset-{k}"]) for k in config.clusters]
+    parts = ("clusters", "bank", "valset", "played")
+    return [Teaching(k, *(given[f"{part}-{k}"] for part in parts)) for k in config.clusters]
 
 
 def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact) -> list[stages.Run]:
@@ -193,7 +215,7 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
         strata = given[f"clusters-{config.clusters[0]}"]
         runs = _runs(stages.runs_of if taught else stages.direct_runs, config, given["corpus"], strata)
         students = stages.load_students(given["students"], runs)
-        played = stages.load_closed_loop(given["played"])
+        played = stages.load_closed_loop({split: given[f"played-{split}"] for split in config.closed_loop.splits})
         if taught:
             return rows_of_group(config, family, size, runs, students, played, _teachings(config, given))
         return direct_rows(config, family, size, runs, students, played)

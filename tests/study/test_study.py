@@ -237,7 +237,7 @@ def teaching_of(folder, *held):
     card = BankCard("ppo", "mujoco", 0.1, 2, 0, {}, competence)
     (folder / "card.json").write_text(json.dumps(asdict(card)))
     artifact = Artifact("any", folder, "hash", True, 0.0)
-    return Teaching(2, artifact, artifact, artifact)
+    return Teaching(2, artifact, artifact, artifact, artifact)
 
 
 def test_students_may_do_without_experts_below_target(tmp_path):
