@@ -14,7 +14,12 @@ Array = Any
 
 AHEAD = tuple(name for name in STUDENT_TERMS if name.startswith("ahead_"))
 """The terms that show the reference ahead of now, frame after frame."""
-STATE_DIM = sum(TERMS[name].dim for name in ("gravity", "gyro", "reference_joint_pos", "joint_vel"))
+# Per 20 ms, gravity, gyro (rad/s), joints (rad) and their velocities (rad/s): what they change by, within a factor of
+# three, in walks and dances of the G1.
+_CHANGES = {"gravity": 0.005, "gyro": 0.2, "reference_joint_pos": 0.02, "joint_vel": 0.5}
+CHANGE_SCALE = np.concatenate([np.full(TERMS[name].dim, size, np.float32) for name, size in _CHANGES.items()])
+"""What one unit of a predicted change of `sensed_state` is."""
+STATE_DIM = len(CHANGE_SCALE)
 
 
 def entries(name: str) -> slice:
@@ -44,9 +49,3 @@ def sensed_state(obs: Float[Array, "*b obs"]) -> Float[Array, "*b 64"]:
     joints = obs[..., entries("reference_joint_pos")] - obs[..., entries("joint_error")]
     parts = (obs[..., entries("gravity")], obs[..., entries("gyro")], joints, obs[..., entries("joint_vel")])
     return namespace(obs).concatenate(parts, axis=-1)
-
-
-def state_scale(std: Float[Array, "*b obs"]) -> Float[Array, "*b 64"]:
-    """What one unit of each entry of `sensed_state` is, from the observation's standard deviations."""
-    names = ("gravity", "gyro", "reference_joint_pos", "joint_vel")
-    return namespace(std).concatenate([std[..., entries(name)] for name in names], axis=-1)

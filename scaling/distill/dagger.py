@@ -16,10 +16,12 @@ from scaling.distill.config import DaggerConfig
 from scaling.distill.data import Stream
 from scaling.distill.group import Group, RunSpec, Teacher
 from scaling.distill.history import ACTING, LEARNING, History
+from scaling.distill.pretrain import pretrain_columns
 from scaling.distill.student import Student
 from scaling.errors import InputError
 from scaling.motion.corpus import Corpus
 from scaling.record.progress import Progress, say
+from scaling.students import count
 from scaling.students.config import StudentConfig
 from scaling.students.count import parameters, training_flops_per_token
 from scaling.tracking.physics import Physics
@@ -103,7 +105,11 @@ class _Training:
             for run in self.history.lose(alive, mark, end):
                 self._lost(run, stream, mark - first + int(np.argmin(np.isfinite(taken[:, run]))), alive)
             self.history.put(
-                point, alive, train_loss=taken.mean(axis=0), val_loss=self.group.val_loss(self.state.params)
+                point,
+                alive,
+                train_loss=taken.mean(axis=0),
+                val_loss=self.group.val_loss(self.state.params),
+                val_auxiliary=self.group.val_auxiliary(self.state.params),
             )
             bar.update(end, message=f"round {round_ + 1}, loss {np.median(taken[-1, alive]):.3f}")
             mark = end
@@ -180,7 +186,8 @@ class _Training:
         tokens = config.updates * config.batch * config.steps
         acting, learning = (float(x) / len(self.group.runs) for x in self.history.arrays["seconds"])
         return {
-            "params": parameters(student),
+            **count.columns(student),
+            **pretrain_columns(self.group.runs[run].pretrained),
             "unique_frames": unique,
             "hours": corpus.hours(arm),
             "rate_hz": corpus.rate_hz,

@@ -11,8 +11,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.normaliser import Normaliser
 from scaling.distill import update
+from scaling.distill.auxiliary import make_val_auxiliary
 from scaling.distill.config import DaggerConfig
 from scaling.distill.mesh import Layout
+from scaling.distill.pretrain import transplanted
 from scaling.distill.rollout import (
     STUDENT_OBS,
     Actors,
@@ -25,6 +27,7 @@ from scaling.distill.rollout import (
     make_world,
 )
 from scaling.distill.slots import Seat, Slots, alike, seat_clusters, seat_segments, stack_banks
+from scaling.distill.student import Student
 from scaling.distill.valset import ValSet, numbered
 from scaling.errors import InputError
 from scaling.experts.bank import Bank
@@ -49,7 +52,7 @@ class Teacher:
 class RunSpec:
     """One run of a group: its arm (indices of `train` segments), its seed, and which of the group's teachers it has.
 
-    `rate` multiplies the config's learning rate.
+    `rate` multiplies the config's learning rate; the run begins with the trunk of `pretrained` where there is one.
     """
 
     name: str
@@ -57,6 +60,7 @@ class RunSpec:
     seed: int
     teacher: int = 0
     rate: float = 1.0
+    pretrained: Student | None = None
 
 
 class Group:
@@ -94,6 +98,7 @@ class Group:
         self._update = update.make_update(student, optimiser, self.layout)
         self._shared = self.layout.shared(self.frozen)
         self._val = update.make_val(student, len(self.families))
+        self._auxiliary = make_val_auxiliary(student)
         self._own = update.make_own(len(self.families))
         self._begin = make_world(physics, config.env).begin
         self._rollout = make_rollout(physics, config.env, student)
@@ -101,7 +106,8 @@ class Group:
     def start(self) -> tuple[update.TrainState, Episodes]:
         """Fresh students and fresh episodes on their arms."""
         rates = np.array([run.rate for run in self.runs], np.float32)
-        state = self.layout.place(self._init(self._keys(0), rates))
+        state = self._init(self._keys(0), rates)
+        state = self.layout.place(state._replace(params=self._pretrained(state.params)))
         return state, self._begin(self._keys(1), self.stage.task, self.config.envs)
 
     def collect(self, params: Any, episodes: Episodes, round_: int) -> tuple[Episodes, Sequences]:
@@ -118,6 +124,10 @@ class Group:
     def val_loss(self, params: Any) -> Float[np.ndarray, "R F"]:
         """Loss by family on the frozen set of each run's teacher."""
         return np.asarray(self._val(self.layout.whole(params), self.frozen, self.val_arrays))
+
+    def val_auxiliary(self, params: Any) -> Float[np.ndarray, "R"]:
+        """Loss of the second head on the same set; NaN without one."""
+        return np.asarray(self._auxiliary(self.layout.whole(params), self.frozen, self.val_arrays))
 
     def own_loss(self, params: Any) -> Float[np.ndarray, "R F"]:
         """Loss by family on the states that the students themselves visit on `val`, from the same starts each time."""
@@ -144,6 +154,11 @@ class Group:
                 "student": self.student,
                 "config": self.config,
                 "runs": [[run.name, run.segments, run.seed, run.teacher, run.rate] for run in self.runs],
+                "pretrained": [
+                    [np.asarray(x) for x in jax.tree.leaves((run.pretrained.params, run.pretrained.normaliser))]
+                    for run in self.runs
+                    if run.pretrained is not None
+                ],
                 "bank": [np.asarray(x) for x in jax.tree.leaves(self.bank)],
                 "labels": [teacher.labels for teacher in self.teachers],
                 "frozen": [np.asarray(x) for x in jax.tree.leaves((self.frozen, self.val_arrays))],
@@ -151,6 +166,20 @@ class Group:
                 "physics": self.physics.name,
             }
         )
+
+    def _pretrained(self, params: Any) -> Any:
+        """Fresh parameters, with the trunks of runs that were pretrained."""
+        if all(run.pretrained is None for run in self.runs):
+            return params
+        normalisers = jax.tree.map(np.asarray, self.frozen.normaliser)
+        found = []
+        for number, run in enumerate(self.runs):
+            own = jax.tree.map(lambda x, number=number: np.asarray(x[number]), params)
+            if run.pretrained is not None:
+                normaliser = Normaliser(*(x[number] for x in normalisers))
+                own = transplanted(own, run.pretrained, self.student, normaliser)
+            found.append(own)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
     def _keys(self, purpose: int) -> Key[Array, "R"]:
         seeds = np.array([run.seed for run in self.runs], np.uint32)

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.normaliser import Normaliser
+from scaling.distill.auxiliary import objective
 from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
 from scaling.distill.loss import by_family, smooth_l1
@@ -80,7 +81,7 @@ def imitation_loss(
 def make_update(
     student: StudentConfig, optimiser: optax.GradientTransformation, layout: Layout | None = None
 ) -> Callable[..., tuple[TrainState, Float[Array, "R"]]]:
-    """Jitted `update(state, frozen, batch)`: one step of every run on its own batch, and the losses before it.
+    """Jitted `update(state, frozen, batch)`: a step of every run on its own batch, and the imitation losses before it.
 
     The arguments lie as `layout` places them, and so do the students that come back.
     """
@@ -88,13 +89,12 @@ def make_update(
     def one(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
         obs, start, label = map(jnp.asarray, batch)
 
-        def loss_of(params: Any) -> Float[Array, ""]:
-            scale = frozen.action_scale
-            return jnp.mean(imitation_loss(student, params, frozen.normaliser, scale, obs, start, label))
+        def loss_of(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            return objective(student, params, frozen, obs, start, label)
 
-        loss, grads = jax.value_and_grad(loss_of)(state.params)
+        (whole, loss), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, after = optimiser.update(grads, state.optimiser, state.params)
-        healthy = state.alive & jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        healthy = state.alive & jnp.isfinite(whole) & jnp.isfinite(optax.tree.norm(grads))
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)

@@ -40,6 +40,6 @@ def forward(
 def forward_both(
     config: StudentConfig, params: Params, obs: Float[Array, "B T obs"], start: Bool[Array, "B T"] | None = None
 ) -> tuple[Float[Array, "B T act"], Float[Array, "B T 64"]]:
-    """`forward`, and the auxiliary head's change of the sensed state until the next frame (normalised)."""
+    """`forward`, and the auxiliary head's change of the sensed state until the next frame (`CHANGE_SCALE`)."""
     out: tuple[Array, Array] = build(config).apply({"params": params}, obs, start, method="both")  # type: ignore[assignment]
     return out

@@ -58,7 +58,7 @@ class Network(nn.Module):
     def both(
         self, obs: Float[Array, "B T obs"], start: Bool[Array, "B T"] | None = None
     ) -> tuple[Float[Array, "B T act"], Float[Array, "B T 64"]]:
-        """Actions, and how the sensed state will have changed a frame later (normalised)."""
+        """Actions, and how the sensed state will have changed a frame later, in units of `CHANGE_SCALE`."""
         x = self.features(self._seen(obs), start)
         return self.head(x), self.auxiliary(x)
 

@@ -75,9 +75,12 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
     trained: dict[str, Student] = {}
     for family in config.families:
         for size in config.sizes:
+            pretrained = stages.pretrain_stage(store, config, corpus_artifact, family, size)
+            if pretrained is not None:
+                clock.keep(f"pretraining {family} {size}", pretrained)
             group = clock.keep(
                 f"students {family} {size}",
-                stages.students_stage(store, config, corpus_artifact, teachings, family, size),
+                stages.students_stage(store, config, corpus_artifact, teachings, family, size, pretrained),
             )
             played = {
                 split: clock.keep(

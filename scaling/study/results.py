@@ -45,6 +45,8 @@ def rows_of_group(
         bank = banks[run.k].bank.hash
         teaching = {"bank": bank, "bank_mode": "fixed", "expert_budget": config.expert_budget, **taught[run.k]}
         key = {"dagger": config.dagger, "bank": bank}
+        if config.pretrain.hours:
+            key["pretrain"] = config.pretrain
         closed = {**closed, **beside_teachers(closed, beside[run.k], config.closed_loop.protocol)}
         rows.append(_row(config, family, size, run, student, closed, run.k, key, teaching))
     return rows

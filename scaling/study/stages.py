@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import Int
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
 from scaling.distill.direct import train_direct
+from scaling.distill.pretrain import pretrain
 from scaling.distill.student import Student, load_student, save_student
 from scaling.distill.valset import ValSet, load_conflict, make_valset
 from scaling.dynamics.artifact import FOLDER as SIMULATOR
@@ -32,7 +33,7 @@ from scaling.record.files import write_json
 from scaling.record.hashing import content_hash, file_hash
 from scaling.record.progress import Progress, say
 from scaling.record.store import Artifact, ArtifactStore
-from scaling.students.config import StudentConfig
+from scaling.students.config import Family, StudentConfig
 from scaling.students.ladder import ladder
 from scaling.study.closed_loop import merged, play_students, play_teachers
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig
@@ -44,6 +45,7 @@ CORPUS_VERSION = 1
 CLUSTER_VERSION = 1
 BANK_VERSION = 4
 VALSET_VERSION = 2
+PRETRAIN_VERSION = 1
 STUDENTS_VERSION = 2
 DIRECT_VERSION = 1
 CLOSED_LOOP_VERSION = 2
@@ -312,19 +314,56 @@ def runs_of(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[Run]:
 
 def student_config(config: StudyConfig, family: str, size: str) -> StudentConfig:
     """The ladder's student for this study's observations."""
-    kind = cast(Literal["mlp", "transformer"], family)
-    return ladder(kind, size, observation_dim(STUDENT_TERMS), context=config.context, history=config.history)
+    sized = ladder(
+        cast(Family, family),
+        size,
+        observation_dim(STUDENT_TERMS),
+        context=config.context,
+        history=config.history,
+        look_ahead=config.look_ahead,
+    )
+    return replace(sized, auxiliary=config.auxiliary, dtype=config.dtype, remat=config.remat)
+
+
+def pretrain_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, family: str, size: str
+) -> Artifact | None:
+    """The student's trunk, once for each seed, from reference motion alone; None where the study asks for no hours."""
+    if config.pretrain.hours == 0:
+        return None
+    student = student_config(config, family, size)
+    key = {"student": student, "pretrain": config.pretrain, "seeds": config.seeds, "seed": config.seed}
+
+    def build(work: Path) -> None:
+        held, seeds = Corpus.load(corpus.path), range(config.seeds)
+        for seed, trained in zip(seeds, pretrain(student, held, config.pretrain, seeds, config.seed), strict=True):
+            save_student(work / f"seed{seed}", trained)
+
+    return store.stage("pretrained", key, {"corpus": corpus}, PRETRAIN_VERSION, build)
 
 
 def students_stage(
-    store: ArtifactStore, config: StudyConfig, corpus: Artifact, teachings: Sequence[Teaching], family: str, size: str
+    store: ArtifactStore,
+    config: StudyConfig,
+    corpus: Artifact,
+    teachings: Sequence[Teaching],
+    family: str,
+    size: str,
+    pretrained: Artifact | None = None,
 ) -> Artifact:
-    """All runs of one student, trained in one vmapped program."""
+    """All runs of one student, trained in one vmapped program; each begins with the trunk of its seed if there is one.
+
+    Raises ValueError where the study is pretrained and no trunk is given.
+    """
+    if (pretrained is not None) != (config.pretrain.hours > 0):
+        raise ValueError(f"pretrain.hours is {config.pretrain.hours:g} and the trunk is {pretrained}")
     student = student_config(config, family, size)
     inputs: dict[str, Artifact] = {"corpus": corpus}
     for teaching in teachings:
         inputs |= {f"bank-{teaching.k}": teaching.bank, f"valset-{teaching.k}": teaching.valset}
         inputs |= {f"clusters-{teaching.k}": teaching.clusters}
+    if pretrained is not None:
+        inputs["pretrained"] = pretrained
     key = {
         "student": student,
         "dagger": config.dagger,
@@ -340,7 +379,11 @@ def students_stage(
         runs = runs_of(config, held, load_clusters(teachings[0].clusters))
         rounds = work / "rounds"
         specs = [
-            replace(run.spec, segments=teachings[run.spec.teacher].taught(run.spec.segments, config.dagger.teachers))
+            replace(
+                run.spec,
+                segments=teachings[run.spec.teacher].taught(run.spec.segments, config.dagger.teachers),
+                pretrained=None if pretrained is None else load_student(pretrained.path / f"seed{run.seed}"),
+            )
             for run in runs
         ]
         students = train_group(
@@ -375,7 +418,8 @@ def direct_stage(
     store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact, family: str, size: str
 ) -> Artifact:
     """The same student without experts, one run after the other; an interruption costs the run it falls in alone."""
-    student, direct = student_config(config, family, size), config.direct
+    # Nobody predicts there what the next frame will be.
+    student, direct = replace(student_config(config, family, size), auxiliary=0.0), config.direct
     if direct is None:
         raise ValueError("the study trains no student directly")
     key = {

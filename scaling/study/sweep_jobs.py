@@ -137,12 +137,22 @@ class StudyJobs:
         given_all = {"corpus": corpus, **teachings}
         words = f"{family} {size}"
         figures = {"family": family, "size": size, "arms": config.arms, "seeds": config.seeds, "dagger": config.dagger}
+        trunk: dict[str, Job] = {}
+        if config.pretrain.hours:
+            trunk["pretrained"] = _stage(
+                f"pretraining {words}",
+                functools.partial(self._pretrained, config, family, size),
+                {"corpus": corpus},
+                {"family": family, "size": size, "pretrain": config.pretrain, "seeds": config.seeds},
+                sweep_cost.pretrain_seconds(config, family, size, self.device),
+            )
+            yield trunk["pretrained"]
         group = _stage(
             f"students {words} K={','.join(map(str, config.clusters))}",
             lambda store, given: stages.students_stage(
-                store, config, given["corpus"], _teachings(config, given), family, size
+                store, config, given["corpus"], _teachings(config, given), family, size, given.get("pretrained")
             ),
-            given_all,
+            given_all | trunk,
             figures,
             sweep_cost.students_seconds(config, family, size, self.device),
             sweep_cost.students_megabytes(config, family, size),
@@ -163,6 +173,14 @@ class StudyJobs:
         played = self._played(config, corpus, teachings, alone, f"{words}, direct", stages.direct_runs)
         yield from (alone, *played.values())
         yield _rows(config, family, size, given_all | {"students": alone, **played}, taught=False)
+
+    @staticmethod
+    def _pretrained(
+        config: StudyConfig, family: str, size: str, store: ArtifactStore, given: Mapping[str, Artifact]
+    ) -> Artifact:
+        made = stages.pretrain_stage(store, config, given["corpus"], family, size)
+        assert made is not None
+        return made
 
     def _played(
         self, config: StudyConfig, corpus: Job, teachings: Mapping[str, Job], group: Job, words: str, runs_of: Any

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
+from scaling.distill.pretrain import PretrainConfig
 from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
@@ -29,11 +31,13 @@ from scaling.motion.synthetic import generate
 from scaling.record.runs import read_log, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import read_table, rows_of
+from scaling.students.config import FAMILIES
+from scaling.students.ladder import ladder
 from scaling.study import experiments
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart, with_bank
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
-from scaling.study.stages import Teaching, corpus_stage, teaching_stages
+from scaling.study.stages import Teaching, corpus_stage, student_config, teaching_stages
 from scaling.tracking.env import EnvConfig
 
 ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)
@@ -160,6 +164,23 @@ def test_students_without_experts_stand_beside_those_with(finished):
 
 
 @pytest.mark.slow
+def test_a_pretrained_student_with_a_second_head_goes_all_the_way(finished):
+    out, _, whole = finished
+    pretrained = PretrainConfig(hours=0.005, updates=8, batch=2, steps=8)
+    again = run_study(tiny(families=("gru",), pretrain=pretrained, auxiliary=0.5, look_ahead=(10,)), out, "a command")
+    assert {"corpus", "experts K=2", "validation set K=1"} <= set(again["cached"])
+    assert "pretraining gru 0.05M" in again["seconds"]
+    rows = rows_of(read_table(again["table"]))
+    assert [(row["arm"], row["seed"], row["clusters"]) for row in rows] == [
+        (row["arm"], row["seed"], row["clusters"]) for row in whole
+    ]
+    for row in rows:
+        assert row["pretrain_hours"] == 0.005 and np.isfinite(row["val_auxiliary"]) and np.isfinite(row["val_loss"])
+        assert row["params"] == sum(value for name, value in row.items() if name.startswith("params_"))
+    assert again["export_max_abs_difference"] < 1e-5
+
+
+@pytest.mark.slow
 def test_a_kept_bank_takes_the_place_of_training(finished, tmp_path):
     out, summary, _ = finished
     [corpus_folder] = [path for path in (out / "store" / "corpus").iterdir() if (path / "corpus.json").exists()]
@@ -267,6 +288,25 @@ def test_a_recipe_of_experts_brings_its_harness():
         experiments.override(config, "experts", "pop")
     with pytest.raises(InputError, match="--set experts=ppo first"):
         experiments.override(quickstart(), "assist", "0.1")
+
+
+def test_a_study_says_what_its_students_are():
+    config = tiny(families=FAMILIES, sizes=("0.05M", "0.2M"))
+    for family in FAMILIES:
+        plain = student_config(config, family, "0.2M")
+        assert plain == ladder(family, "0.2M", observation_dim(STUDENT_TERMS))
+    changed = config
+    for path, value in {"look_ahead": "10", "auxiliary": "0.5", "dtype": "bfloat16", "remat": "true"}.items():
+        changed = experiments.override(changed, path, value)
+    found = student_config(changed, "gru", "0.2M")
+    assert (found.look_ahead, found.auxiliary, found.dtype, found.remat) == ((10,), 0.5, "bfloat16", True)
+    assert experiments.override(config, "look_ahead", "").look_ahead == ()
+    assert experiments.override(config, "pretrain.hours", "0.5").pretrain == PretrainConfig(hours=0.5)
+    with pytest.raises(InputError, match="look_ahead is"):
+        experiments.override(config, "look_ahead", "7")
+    for path, value in (("dtype", "float16"), ("auxiliary", "-1"), ("pretrain.hours", "-1")):
+        with pytest.raises(InputError, match=f"{path.split('.')[-1]}={value}"):
+            experiments.override(config, path, value)
 
 
 def test_overrides_by_dotted_path_and_their_typos():

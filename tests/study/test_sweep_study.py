@@ -78,6 +78,19 @@ def test_direct_students_wait_for_no_bank():
     assert jobs["rows mlp 0.05M K=2,1, direct"].rows
 
 
+def test_a_trunk_waits_for_the_corpus_alone_and_its_hours_are_an_axis():
+    base = tiny(seeds=1, clusters=(2,))
+    plain = {job.name: job for job in StudyJobs()(grid(base, {"seeds": (1,)})[0])}
+    runs = grid(base, {"pretrain.hours": (0.0, 0.004, 0.008)})
+    none, some, more = ({job.name: job for job in StudyJobs()(run)} for run in runs)
+    assert {name: job.key for name, job in none.items()} == {name: job.key for name, job in plain.items()}
+    assert set(some["pretraining mlp 0.05M"].needs) == {"corpus"}
+    students = "students mlp 0.05M K=2"
+    assert some[students].needs["pretrained"] == some["pretraining mlp 0.05M"].key
+    assert len({jobs[students].key for jobs in (none, some, more)}) == 3
+    assert some["experts K=2"].key == none["experts K=2"].key
+
+
 def test_a_stage_that_is_not_what_was_planned_is_not_built(tmp_path):
     with pytest.raises(RuntimeError, match="was planned as 0123"):
         Builds(tmp_path, "0123").stage("corpus", {}, {}, 1, lambda work: (work / "x").touch())
