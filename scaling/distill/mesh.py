@@ -90,5 +90,7 @@ class Layout:
     def _put(self, value: Any, spec: PartitionSpec) -> jax.Array:
         if self.one:
             return jnp.asarray(value)
+        if jax.process_count() == 1:
+            return jax.device_put(value, NamedSharding(self.mesh, spec))
         held = np.asarray(value)
         return jax.make_array_from_callback(held.shape, NamedSharding(self.mesh, spec), lambda index: held[index])
