@@ -72,7 +72,8 @@ def _bank(experts: int) -> Bank:
 
 def _session(bank: Bank, expert: int) -> onnxruntime.InferenceSession:
     """One expert as a session of its own, on one thread."""
-    weights: list[Any] = [numpy_helper.from_array(np.float32([-10.0, 10.0][i]), f"bound{i}") for i in range(2)]
+    bounds = np.array([-10.0, 10.0], np.float32)
+    weights: list[Any] = [numpy_helper.from_array(np.asarray(bounds[i]), f"bound{i}") for i in range(2)]
     nodes = [helper.make_node("Clip", ["obs", "bound0", "bound1"], ["x0"])]
     last = len(bank.kernels) - 1
     for index, (kernel, bias) in enumerate(zip(bank.kernels, bank.biases, strict=True)):

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from scaling.distill.buffer import Batch
+from scaling.distill.mesh import meet
 from scaling.errors import InputError
 from scaling.experts.mesh import agreed
 from scaling.record.files import write_json
@@ -78,8 +78,7 @@ class Rounds:
         if jax.process_index() == 0:
             with _checkpointer() as checkpointer:
                 checkpointer.save(self._at(kind, number), tree, force=True)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"{kind} {number}")
+        meet()
 
     def _at(self, kind: str, number: int) -> Path:
         return self._folder / f"{kind}-{number:04d}"

@@ -30,14 +30,15 @@ class Conflict(NamedTuple):
 def label_conflict(
     bank: Bank,
     expert: Int[np.ndarray, "N"],
+    clip: Int[np.ndarray, "N"],
     obs: Float[np.ndarray, "N T obs"],
     label: Float[np.ndarray, "N T 29"],
     normaliser: Normaliser,
     action_scale: Float[np.ndarray, "29"],
 ) -> Conflict | None:
-    """Conflict on N sequences of clean observations (all terms), each played and labelled by its `expert`.
+    """Conflict on N sequences of clean observations (all terms), each of a clip, played and labelled by its `expert`.
 
-    A state is shared where, of all states of other sequences, the nearest one in what a student sees (normalised) is
+    A state is shared where, of all states of other clips, the nearest one in what a student sees (normalised) is
     another expert's; that expert is then asked what it would do. None where the bank has one expert.
     """
     if bank.experts < 2:
@@ -48,7 +49,7 @@ def label_conflict(
     states = some.reshape(-1, some.shape[-1])
     width = len(normaliser.mean)
     seen = np.asarray(normaliser(states[:, :width]), np.float32)
-    neighbour = expert[sequence[_nearest(seen, sequence)]]
+    neighbour = expert[sequence[_nearest(seen, clip[sequence])]]
     shared = np.flatnonzero(neighbour != expert[sequence])
     if len(shared) == 0:
         return Conflict(None, 0.0)
@@ -58,14 +59,14 @@ def label_conflict(
     return Conflict(float(loss.mean()), len(shared) / len(states))
 
 
-def _nearest(seen: Float[np.ndarray, "n d"], sequence: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
-    """The nearest state of another sequence, for each state."""
+def _nearest(seen: Float[np.ndarray, "n d"], clip: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    """The nearest state of another clip, for each state."""
     squares = np.square(seen).sum(axis=1)
     found = np.zeros(len(seen), int)
     for first in range(0, len(seen), 512):
         rows = slice(first, first + 512)
         distance = squares[None] - 2 * seen[rows] @ seen.T
-        distance[sequence[rows][:, None] == sequence[None]] = np.inf
+        distance[clip[rows][:, None] == clip[None]] = np.inf
         found[rows] = distance.argmin(axis=1)
     return found
 

@@ -133,7 +133,7 @@ class _Training:
             f"{self.group.runs[run].name}: {self.history.status(run)} (the loss is no longer finite); "
             "lower the learning rate or look at the bank's labels"
         )
-        if self.work is not None:
+        if self.work is not None and jax.process_index() == 0:
             path = self.work / f"not-finite-{run}.npz"
             indices: Int[np.ndarray, "R B"] = stream.indices(position)
             batch = self.buffer.take(indices)

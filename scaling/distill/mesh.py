@@ -1,17 +1,26 @@
 """Students in training spread over devices: run by run where they divide, else batch and parameters by their axes."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from scaling.errors import InputError
 from scaling.experts.mesh import gather
 
 AXIS = "students"
+_PATIENCE_S = 1800  # what one process may compile or write while the others wait
+_meetings = itertools.count()
+
+
+def meet() -> None:
+    """Every process waits for the slowest; a collective, where processes meet else, gives up after half a minute."""
+    ocp.multihost.get_barrier_sync_fn()(key=f"students-{next(_meetings)}", timeout_ms=1000 * _PATIENCE_S)
 
 
 class Layout:
@@ -62,7 +71,10 @@ class Layout:
 
     def whole(self, tree: Any) -> Any:
         """Spread arrays on the first device of this process."""
-        return tree if self.one else jax.tree.map(jnp.asarray, gather(tree))
+        if self.one:
+            return tree
+        meet()
+        return jax.tree.map(jnp.asarray, gather(tree))
 
     def _state(self, shape: tuple[int, ...]) -> PartitionSpec:
         if len(shape) < 2:
@@ -78,5 +90,7 @@ class Layout:
     def _put(self, value: Any, spec: PartitionSpec) -> jax.Array:
         if self.one:
             return jnp.asarray(value)
+        if jax.process_count() == 1:
+            return jax.device_put(value, NamedSharding(self.mesh, spec))
         held = np.asarray(value)
         return jax.make_array_from_callback(held.shape, NamedSharding(self.mesh, spec), lambda index: held[index])

@@ -105,7 +105,7 @@ def make_valset(
         families=tuple(corpus.families[index] for index in seated[0]),
         normaliser=normaliser,
         action_scale=scale,
-        conflict=label_conflict(bank, experts, whole, label[1], normaliser, scale),
+        conflict=label_conflict(bank, experts, seated[1], whole, label[1], normaliser, scale),
     )
 
 

@@ -67,7 +67,8 @@ class StudyConfig:
     at the full arm beside it. All numbers are taken at `assist`, and again at 0. With `expert_budget` "total" the
     environments of `experts` are those of the first clustering and are shared out among the experts of the others.
     With `direct` each student is also trained without experts, at assist 0, on these arms. With `bank`, the folder of a
-    kept bank, clustering and experts are taken from there.
+    kept bank, clustering and experts are taken from there. With `reference` one more bank, of the first cluster count
+    and seeded independently, teaches nobody: the loss of every student is also measured against it.
     `look_ahead`, `auxiliary`, `dtype` and `remat` are those of `StudentConfig`; with `pretrain.hours` each student of a
     bank begins with a trunk that learned to predict the next frame of so much reference motion.
     """
@@ -100,8 +101,11 @@ class StudyConfig:
     pretrain: PretrainConfig = added(PretrainConfig())
     dtype: str = added("float32")
     remat: bool = added(False)
+    reference: bool = added(False)
 
     def __post_init__(self) -> None:
+        if self.reference and self.bank is not None:
+            raise ValueError("reference: a kept bank has no other of its kind; train the experts in the study")
         if not self.clusters or min(self.clusters) < 1 or len(set(self.clusters)) != len(self.clusters):
             raise ValueError(f"clusters {self.clusters}: distinct numbers of at least 1")
         unknown = [family for family in self.families if family not in FAMILIES]

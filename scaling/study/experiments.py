@@ -11,7 +11,7 @@ from scaling.experts.dream import DreamConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
 from scaling.students.config import FAMILIES
-from scaling.study import stages
+from scaling.study import judge, stages
 from scaling.study.config import StudyConfig, quickstart, with_experts
 from scaling.study.results import record_run, rows_of_group
 
@@ -95,11 +95,10 @@ def run_experiment(
     pretrained = stages.pretrain_stage(store, config, corpus, family, size)
     group = stages.students_stage(store, config, corpus, teachings, family, size, pretrained)
     played = {
-        split: stages.closed_loop_stage(store, config, corpus, group, runs, split)
-        for split in config.closed_loop.splits
+        split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in config.closed_loop.splits
     }
     students = stages.load_students(group, runs)
-    rows = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
+    rows = rows_of_group(config, family, size, runs, students, judge.load_closed_loop(played), teachings)
     row = rows[0] | {"folder": str(group.path / runs[0].spec.name)}
     record_run(out / "runs" / f"{name}-{row['config_hash']}", row, students[0])
     return row

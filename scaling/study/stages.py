@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -35,8 +35,8 @@ from scaling.record.progress import Progress, say
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.students.config import Family, StudentConfig
 from scaling.students.ladder import ladder
-from scaling.study.closed_loop import merged, play_students, play_teachers
-from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig
+from scaling.study.closed_loop import play_teachers
+from scaling.study.config import MotionsConfig, StudyConfig
 from scaling.tracking.physics import Physics, backend_name, make_physics
 from scaling.tracking.reference import ClipStore, make_store
 from scaling.view.experts import picture_bank
@@ -48,9 +48,8 @@ VALSET_VERSION = 2
 PRETRAIN_VERSION = 1
 STUDENTS_VERSION = 2
 DIRECT_VERSION = 1
-CLOSED_LOOP_VERSION = 2
 TEACHERS_VERSION = 1
-_CLOSED_LOOP, _PLAYED = "closed_loop.json", "played.json"
+_PLAYED = "played.json"
 
 
 def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
@@ -240,7 +239,7 @@ class Teaching:
 
     def teacher(self) -> Teacher:
         """The loaded pieces."""
-        return Teacher(load_bank(self.bank.path)[0], load_clusters(self.clusters).labels, ValSet.load(self.valset.path))
+        return load_teacher(self.clusters, self.bank, self.valset)
 
     def card(self) -> BankCard:
         """How the bank was trained and how good it is."""
@@ -273,6 +272,11 @@ class Teaching:
                 "them longer, or set dagger.teachers=all"
             )
         return kept
+
+
+def load_teacher(clusters: Artifact, bank: Artifact, valset: Artifact) -> Teacher:
+    """What students learn from, loaded."""
+    return Teacher(load_bank(bank.path)[0], load_clusters(clusters).labels, ValSet.load(valset.path))
 
 
 def teaching_stages(
@@ -450,33 +454,6 @@ def direct_stage(
 def load_students(artifact: Artifact, runs: Sequence[Run]) -> list[Student]:
     """The students of a finished group, in the order of its runs."""
     return [load_student(artifact.path / run.spec.name) for run in runs]
-
-
-def closed_loop_stage(
-    store: ArtifactStore, config: StudyConfig, corpus: Artifact, students: Artifact, runs: Sequence[Run], split: str
-) -> Artifact:
-    """Every student of a group on the same starts of a split, in converged C MuJoCo, at `assist` and at 0."""
-    key = {"closed_loop": _each_split(config), "assist": config.assist, "split": split, "seed": config.seed}
-
-    def build(work: Path) -> None:
-        held = Corpus.load(corpus.path)
-        trained, clips = load_students(students, runs), held.indices(split)
-        columns: list[dict[str, Any]] = [{} for _ in trained]
-        if len(clips):
-            columns = play_students(trained, store_of(held), clips, config.assist, config.closed_loop)
-        write_json(work / _CLOSED_LOOP, columns)
-
-    return store.stage("closed_loop", key, {"corpus": corpus, "students": students}, CLOSED_LOOP_VERSION, build)
-
-
-def _each_split(config: StudyConfig) -> ClosedLoopConfig:
-    """How any split is played, whichever others are."""
-    return replace(config.closed_loop, splits=ClosedLoopConfig().splits)
-
-
-def load_closed_loop(artifacts: Mapping[str, Artifact]) -> list[dict[str, Any]]:
-    """The closed-loop columns of a finished group from those of each split, in the order of its runs."""
-    return merged({split: read_json(artifact.path / _CLOSED_LOOP) for split, artifact in artifacts.items()})
 
 
 def teachers_stage(

