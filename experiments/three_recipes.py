@@ -18,7 +18,7 @@ from scaling.experts.dream import DreamConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import stages
+from scaling.study import judge, stages
 from scaling.study.config import ClosedLoopConfig, StudyConfig, quickstart
 from scaling.study.keep import grid
 from scaling.tracking.env import EnvConfig
@@ -81,7 +81,8 @@ def line(
     """A row of the table: both splits in converged C MuJoCo."""
     found: list[Any] = [recipe, family, took / 60]
     for split in ("val", "test"):
-        [row] = stages.load_closed_loop(stages.closed_loop_stage(store, config, corpus, group, runs, split))
+        played = {"val": judge.closed_loop_stage(store, config, corpus, group, runs, split)}
+        [row] = judge.load_closed_loop(played)
         low, high = row["success_sonic_low"], row["success_sonic_high"]
         found += [row["survival_s"], f"{row['success_sonic']:.2f} [{low:.2f}, {high:.2f}]", row["mpjpe_l_mm"]]
     return found

@@ -1,6 +1,7 @@
 """The flight recorder: a ring of ticks in a file that outlives its process, and the replay that checks every action."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,12 @@ def replay(log: Path | str, policy_dir: Path | str | None = None, backend: str |
 
 
 def _memory(student: dict[str, Any]) -> int:
-    """Ticks after which nothing older can matter: each layer of a Transformer looks back over one context."""
-    if student.get("family") == "transformer":
+    """Ticks after which nothing older can matter: each layer looks back over one context at most, but a GRU may not
+    forget at all.
+    """
+    if student.get("family") == "gru":
+        return sys.maxsize
+    if student.get("family") in ("transformer", "tcn"):
         return int(student["context"]) * int(student["depth"])
     return int(student.get("history", 0))
 

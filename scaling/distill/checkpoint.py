@@ -1,7 +1,8 @@
-"""What a killed group leaves behind after each round, and how the next call finds it."""
+"""What a killed group leaves behind, within rounds and after them, and how the next call finds it."""
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,43 +11,61 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from scaling.distill.buffer import Batch
+from scaling.distill.mesh import meet
 from scaling.errors import InputError
+from scaling.experts.mesh import agreed
 from scaling.record.files import write_json
 
 _FOLDER, _STATE, _DATA, _CARD = "rounds", "state", "sequences", "group.json"
+_FORMAT = 2
+_EVERY_S = 30.0
 
 
 class Rounds:
-    """Checkpoints of one group below `work`: each round's sequences once, and the state after the latest round."""
+    """Checkpoints of one group below `work`: each round's sequences once, and the state at the latest point.
+
+    Points are those of the group's `History`. Where several processes train together the first one writes.
+    """
 
     def __init__(self, work: Path, identity: str) -> None:
         """Raises InputError where there are checkpoints of a group of another `identity`."""
         folder = self._folder = work.absolute() / _FOLDER
-        card = self._folder / _CARD
-        if card.exists() and json.loads(card.read_text())["identity"] != identity:
+        card, mine = self._folder / _CARD, {"identity": identity, "format": _FORMAT}
+        if card.exists() and json.loads(card.read_text()) != mine:
             raise InputError(f"{folder} holds the checkpoints of another group of students; delete it or name another")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_json(card, {"identity": identity})
+        self._saved = time.monotonic()
+        if jax.process_index() == 0:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_json(card, mine)
+
+    @property
+    def due(self) -> bool:
+        """The latest state is half a minute old, by the first process's clock."""
+        return agreed(time.monotonic() - self._saved >= _EVERY_S)
 
     def done(self) -> int:
-        """Rounds that are over."""
+        """Points that are over."""
         # Orbax writes under a temporary name and renames last: what bears the final one is whole.
         names = [path.name.removeprefix(f"{_STATE}-") for path in self._folder.glob(f"{_STATE}-*")]
         return max((int(name) for name in names if name.isdigit()), default=0)
 
-    def save(self, rounds: int, sequences: Batch, state: Any) -> None:
-        """Keeps a round: its sequences first, so that a state never stands without them."""
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(self._at(_DATA, rounds), sequences._asdict(), force=True)
-            checkpointer.wait_until_finished()
-            checkpointer.save(self._at(_STATE, rounds), state, force=True)
-        for older in range(rounds):
-            shutil.rmtree(self._at(_STATE, older), ignore_errors=True)
+    def keep(self, round_: int, sequences: Batch) -> None:
+        """Keeps what round number `round_` (from 1) collected: before any state that has learned from it."""
+        self._write(_DATA, round_, jax.tree.map(np.asarray, sequences._asdict()))
 
-    def restore(self, rounds: int, like: Any) -> tuple[list[Batch], Any]:
-        """The sequences of all rounds in order, and the state after the last in the structure of `like`."""
-        with ocp.StandardCheckpointer() as checkpointer:
-            state = checkpointer.restore(self._at(_STATE, rounds), like)
+    def save(self, points: int, state: Any) -> None:
+        """Keeps the state after so many points, and forgets earlier ones."""
+        self._write(_STATE, points, state)
+        for path in self._folder.glob(f"{_STATE}-*") if jax.process_index() == 0 else ():
+            number = path.name.removeprefix(f"{_STATE}-")
+            if number.isdigit() and int(number) < points:
+                shutil.rmtree(path, ignore_errors=True)
+        self._saved = time.monotonic()
+
+    def restore(self, points: int, rounds: int, like: Any) -> tuple[list[Batch], Any]:
+        """The sequences of the first `rounds` rounds in order, and the state of a point in the structure of `like`."""
+        with _checkpointer() as checkpointer:
+            state = checkpointer.restore(self._at(_STATE, points), like)
             held = [checkpointer.restore(self._at(_DATA, number)) for number in range(1, rounds + 1)]
         return [Batch(**jax.tree.map(np.asarray, sequences)) for sequences in held], state
 
@@ -55,5 +74,20 @@ class Rounds:
         """Deletes the checkpoints below `work`."""
         shutil.rmtree(work / _FOLDER, ignore_errors=True)
 
-    def _at(self, kind: str, rounds: int) -> Path:
-        return self._folder / f"{kind}-{rounds:04d}"
+    def _write(self, kind: str, number: int, tree: Any) -> None:
+        if jax.process_index() == 0:
+            with _checkpointer() as checkpointer:
+                checkpointer.save(self._at(kind, number), tree, force=True)
+        meet()
+
+    def _at(self, kind: str, number: int) -> Path:
+        return self._folder / f"{kind}-{number:04d}"
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that waits for no other process."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"students-{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from scaling.record.hashing import added
+from scaling.students.config import StudentConfig
 from scaling.tracking.env import EnvConfig
 
 
@@ -15,6 +17,9 @@ class DaggerConfig:
     warm-up and cosine run over all rounds together. `obs_noise` scales the contract's noise on what the student sees.
     `teachers` "competent" leaves out the segments of experts that missed their target of survival.
     `own_steps` is how long the students act for `val_loss_own`; `buffer_mb` bounds the group's sequences in memory.
+    `aggregation` "on_policy" forgets earlier rounds, as published (with `beta` 0 nobody but the student acts then).
+    `rate_rule` "width" takes `learning_rate` as tuned at `rate_width` and scales it by `rate_width` / width of the
+    student, as maximal update parametrisation has it for hidden weights under Adam (arXiv:2203.03466).
     """
 
     rounds: int = 4
@@ -37,13 +42,21 @@ class DaggerConfig:
     buffer_mb: float = 2048.0
     threads: int = 2
     env: EnvConfig = field(default_factory=EnvConfig)
+    aggregation: Literal["all", "on_policy"] = added("all")
+    rate_rule: Literal["fixed", "width"] = added("fixed")
+    rate_width: int = added(80)
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "rounds", "slots", "envs", "steps", "own_steps", "updates", "batch", "val_every", "threads")
+        _at_least(self, 1, "rate_width")
         _at_least(self, 0.0, "expert_noise", "obs_noise", "weight_decay")
         _within(self, "assist", "warmup")
         if self.teachers not in ("all", "competent"):
             raise ValueError(f"teachers {self.teachers!r}: 'all' or 'competent'")
+        if self.aggregation not in ("all", "on_policy"):
+            raise ValueError(f"aggregation {self.aggregation!r}: 'all' or 'on_policy'")
+        if self.rate_rule not in ("fixed", "width"):
+            raise ValueError(f"rate_rule {self.rate_rule!r}: 'fixed' or 'width'")
         if self.updates < self.rounds:
             raise ValueError(f"updates {self.updates}: at least one in each of {self.rounds} rounds")
         if not self.beta or not all(0.0 <= share <= 1.0 for share in self.beta):
@@ -56,6 +69,15 @@ class DaggerConfig:
     def sequences(self) -> int:
         """Sequences that one run collects in a round."""
         return self.slots * self.envs
+
+    @property
+    def most_held(self) -> int:
+        """Sequences of one run that are learned from at most."""
+        return self.sequences * (self.rounds if self.aggregation == "all" else 1)
+
+    def rate_for(self, student: StudentConfig) -> float:
+        """The student's peak learning rate by `rate_rule`."""
+        return self.learning_rate * (self.rate_width / student.width if self.rate_rule == "width" else 1.0)
 
     def teacher_share(self, round_: int) -> float:
         """Share of a round's environments in which the bank acts."""

@@ -15,11 +15,13 @@ from scaling.distill.checkpoint import Rounds
 from scaling.distill.config import DaggerConfig
 from scaling.distill.data import Stream
 from scaling.distill.group import Group, RunSpec, Teacher
-from scaling.distill.history import History
+from scaling.distill.history import ACTING, LEARNING, History
+from scaling.distill.pretrain import pretrain_columns
 from scaling.distill.student import Student
 from scaling.errors import InputError
 from scaling.motion.corpus import Corpus
 from scaling.record.progress import Progress, say
+from scaling.students import count
 from scaling.students.config import StudentConfig
 from scaling.students.count import parameters, training_flops_per_token
 from scaling.tracking.physics import Physics
@@ -51,44 +53,50 @@ def forget(work: Path) -> None:
 
 
 class _Training:
-    """The loop over rounds and what it carries: students, episodes, buffer, history."""
+    """The loop over rounds and what it carries: students, episodes, buffer, history, and how many points are over."""
 
     def __init__(self, group: Group, work: Path | None) -> None:
         self.group, self.config, self.work = group, group.config, work
-        self.history = History(group.config, len(group.runs), group.families)
-        self.buffer = Buffer(group.config.buffer_mb / len(group.runs))
+        config, runs = group.config, len(group.runs)
+        self.history = History(config, runs, group.families)
+        self.buffer = Buffer(config.buffer_mb / runs, config.most_held, config.aggregation)
         self.state, self.env = group.start()
         self.rounds = None if work is None else Rounds(work, group.identity())
         self.done = 0 if self.rounds is None else self._resume(self.rounds)
+        self._clock = time.perf_counter()
 
     def run(self) -> list[Student]:
-        """Every round that is not done yet; the students."""
+        """Every point that is not over yet; the students."""
         size = f"{self.group.student.family} {parameters(self.group.student) / 1e6:.2g}M"
         with Progress(f"{size}, {len(self.group.runs)} students", self.config.updates) as bar:
-            for round_ in range(self.done, self.config.rounds):
-                began = time.perf_counter()
-                bar.update(self.config.updates_until(round_), message=f"round {round_ + 1}, acting")
-                self.env, frames = self.group.collect(self.state.params, self.env, round_)
-                fresh = Batch(frames.obs, frames.start, frames.label)
-                self.buffer.add(fresh)
+            while self.done < len(self.history.points):
+                round_ = self.history.points[self.done][1]
+                if self.buffer.rounds == round_:
+                    bar.update(self.config.updates_until(round_), message=f"round {round_ + 1}, acting")
+                    self._act(round_)
                 self._learn(round_, bar)
-                self.history.put(
-                    self.history.end_of(round_),
-                    np.asarray(self.state.alive),
-                    val_loss_own=self.group.own_loss(self.state.params),
-                    fail_rate=frames.failed.mean(axis=(1, 2)),
-                )
-                self.history.arrays["seconds"] += time.perf_counter() - began
-                if self.rounds is not None:
-                    self.rounds.save(round_ + 1, fresh, self._kept())
         return self._students()
 
+    def _act(self, round_: int) -> None:
+        """A round's sequences, into the buffer."""
+        self.env, frames = self.group.collect(self.state.params, self.env, round_)
+        fresh = Batch(frames.obs, frames.start, frames.label)
+        self.buffer.add(fresh)
+        if self.rounds is not None:
+            self.rounds.keep(round_ + 1, fresh)
+        end = self.history.end_of(round_)
+        self.history.put(end, np.asarray(self.state.alive), fail_rate=frames.failed.mean(axis=(1, 2)))
+        self._tick(ACTING)
+
     def _learn(self, round_: int, bar: Progress) -> None:
-        """The round's updates, a validation loss every `val_every` of them and at the end."""
-        mark = first = self.config.updates_until(round_)
+        """The round's updates that are left, a validation loss every `val_every` of them and at the end."""
+        first, last = self.config.updates_until(round_), self.config.updates_until(round_ + 1)
+        mark = self.history.points[self.done - 1][0] if self.done else 0
         stream = Stream(self.buffer, [run.seed for run in self.group.runs], self.config.batch)
-        batches = stream.batches(self.config.updates_until(round_ + 1) - first, self.config.threads)
-        for point, (end, _, _) in self.history.of_round(round_):
+        batches = stream.batches(mark - first, last - first, self.config.threads)
+        for point, (end, _, ending) in self.history.of_round(round_):
+            if point < self.done:
+                continue
             losses = []
             for _ in range(mark, end):
                 self.state, loss = self.group.step(self.state, next(batches))
@@ -97,10 +105,27 @@ class _Training:
             for run in self.history.lose(alive, mark, end):
                 self._lost(run, stream, mark - first + int(np.argmin(np.isfinite(taken[:, run]))), alive)
             self.history.put(
-                point, alive, train_loss=taken.mean(axis=0), val_loss=self.group.val_loss(self.state.params)
+                point,
+                alive,
+                train_loss=taken.mean(axis=0),
+                val_loss=self.group.val_loss(self.state.params),
+                val_auxiliary=self.group.val_auxiliary(self.state.params),
             )
             bar.update(end, message=f"round {round_ + 1}, loss {np.median(taken[-1, alive]):.3f}")
             mark = end
+            self._tick(LEARNING)
+            if ending:
+                self.history.put(point, alive, val_loss_own=self.group.own_loss(self.state.params))
+                self._tick(ACTING)
+            self.done = point + 1
+            if self.rounds is not None and (ending or self.rounds.due):
+                self.rounds.save(self.done, self._kept())
+
+    def _tick(self, what: int) -> None:
+        """The seconds since the last call went into this."""
+        now = time.perf_counter()
+        self.history.arrays["seconds"][what] += now - self._clock
+        self._clock = now
 
     def _lost(self, run: int, stream: Stream, position: int, alive: np.ndarray) -> None:
         """Says which run stopped and when, and keeps the batch on which it did."""
@@ -108,7 +133,7 @@ class _Training:
             f"{self.group.runs[run].name}: {self.history.status(run)} (the loss is no longer finite); "
             "lower the learning rate or look at the bank's labels"
         )
-        if self.work is not None:
+        if self.work is not None and jax.process_index() == 0:
             path = self.work / f"not-finite-{run}.npz"
             indices: Int[np.ndarray, "R B"] = stream.indices(position)
             batch = self.buffer.take(indices)
@@ -119,20 +144,21 @@ class _Training:
         say(sentence)
 
     def _kept(self) -> dict[str, Any]:
-        return {"train": self.state, "env": self.env, "history": self.history.arrays}
+        train = jax.tree.map(np.asarray, self.group.layout.whole(self.state))
+        return {"train": train, "env": self.env, "history": self.history.arrays}
 
     def _resume(self, rounds: Rounds) -> int:
         done = rounds.done()
         if done:
-            held, kept = rounds.restore(done, self._kept())
+            held, kept = rounds.restore(done, self.history.points[done - 1][1] + 1, self._kept())
             for sequences in held:
                 self.buffer.add(sequences)
-            self.state, self.env = kept["train"], kept["env"]
+            self.state, self.env = self.group.layout.place(kept["train"]), kept["env"]
             self.history.arrays = {name: np.array(values) for name, values in kept["history"].items()}
         return done
 
     def _students(self) -> list[Student]:
-        params = jax.tree.map(np.asarray, self.state.params)
+        params = jax.tree.map(np.asarray, self.group.layout.whole(self.state.params))
         frozen = jax.tree.map(np.asarray, self.group.frozen)
         return [
             Student(
@@ -147,15 +173,21 @@ class _Training:
         ]
 
     def _columns(self, run: int) -> dict[str, Any]:
-        """A run's part of its row: `student_frames` counts states where the student acted, `flops` training alone."""
+        """A run's part of its row: `student_frames` counts states where the student acted, `flops` training alone.
+
+        `acting_s` (labelling and the students' own validation states included) and `learning_s` are its share of the
+        group's seconds.
+        """
         config, corpus, arm = self.config, self.group.corpus, self.group.runs[run].segments
         student = self.group.student
         frames = config.rounds * config.sequences * config.steps
         acted = sum(int((~self.group.teaching(round_)[run]).sum()) for round_ in range(config.rounds)) * config.steps
         unique = corpus.frames(arm)
         tokens = config.updates * config.batch * config.steps
+        acting, learning = (float(x) / len(self.group.runs) for x in self.history.arrays["seconds"])
         return {
-            "params": parameters(student),
+            **count.columns(student),
+            **pretrain_columns(self.group.runs[run].pretrained),
             "unique_frames": unique,
             "hours": corpus.hours(arm),
             "rate_hz": corpus.rate_hz,
@@ -167,7 +199,13 @@ class _Training:
             "env_steps": frames,
             "assist": config.assist,
             **self.history.columns(run),
-            "seconds": float(self.history.arrays["seconds"][0]) / len(self.group.runs),
+            "teachers": config.teachers,
+            "aggregation": config.aggregation,
+            "learning_rate": config.rate_for(student) * self.group.runs[run].rate,
+            "seconds": acting + learning,
+            "acting_s": acting,
+            "learning_s": learning,
+            "devices": self.group.layout.mesh.size,
             "physics": self.group.physics.name,
             "status": self.history.status(run),
         }

@@ -37,7 +37,7 @@ class Stream:
         """The batch at `position`."""
         return self._buffer.take(self.indices(position))
 
-    def batches(self, count: int, threads: int) -> Iterator[Batch]:
-        """The first `count` batches in order, read ahead by Grain's threads."""
+    def batches(self, start: int, stop: int, threads: int) -> Iterator[Batch]:
+        """The batches from position `start` to before `stop` in order, read ahead by Grain's threads."""
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(_AHEAD, threads))
-        return iter(grain.MapDataset.range(count).map(self.at).to_iter_dataset(options))
+        return iter(grain.MapDataset.range(start, stop).map(self.at).to_iter_dataset(options))

@@ -27,7 +27,7 @@ from scaling.experts.mesh import Program
 from scaling.experts.roster import WaveConfig
 from scaling.experts.train import check_clips, check_horizon
 from scaling.motion.corpus import Corpus
-from scaling.students import model
+from scaling.students import count, model
 from scaling.students.config import StudentConfig
 from scaling.students.count import parameters, training_flops_per_token
 from scaling.tracking.env import EnvConfig, TrackingEnv
@@ -145,7 +145,7 @@ def _columns(
     updates = report["iterations"] * dream.actor_updates
     imagined = updates * dream.actor_batch * dream.horizon
     return {
-        "params": parameters(student),
+        **count.columns(student),
         "unique_frames": unique,
         "hours": corpus.hours(run.segments),
         "rate_hz": corpus.rate_hz,

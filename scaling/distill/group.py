@@ -11,7 +11,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.normaliser import Normaliser
 from scaling.distill import update
+from scaling.distill.auxiliary import make_val_auxiliary
 from scaling.distill.config import DaggerConfig
+from scaling.distill.mesh import Layout
+from scaling.distill.pretrain import transplanted
 from scaling.distill.rollout import (
     STUDENT_OBS,
     Actors,
@@ -24,6 +27,7 @@ from scaling.distill.rollout import (
     make_world,
 )
 from scaling.distill.slots import Seat, Slots, alike, seat_clusters, seat_segments, stack_banks
+from scaling.distill.student import Student
 from scaling.distill.valset import ValSet, numbered
 from scaling.errors import InputError
 from scaling.experts.bank import Bank
@@ -46,12 +50,17 @@ class Teacher:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run of a group: its arm (indices of `train` segments), its seed, and which of the group's teachers it has."""
+    """One run of a group: its arm (indices of `train` segments), its seed, and which of the group's teachers it has.
+
+    `rate` multiplies the config's learning rate; the run begins with the trunk of `pretrained` where there is one.
+    """
 
     name: str
     segments: Int[np.ndarray, "m"]
     seed: int
     teacher: int = 0
+    rate: float = 1.0
+    pretrained: Student | None = None
 
 
 class Group:
@@ -65,8 +74,12 @@ class Group:
         corpus: Corpus,
         physics: Physics,
         config: DaggerConfig,
+        devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """Raises InputError for an empty arm, a segment that is not `train`, or a student of other observations."""
+        """Updates are spread over `devices` (all); every process acts for all runs on a device of its own.
+
+        Raises InputError for an empty arm, a segment that is not `train`, or a student of other observations.
+        """
         _check(student, runs, teachers, corpus)
         self.student, self.runs, self.teachers, self.corpus, self.config = student, runs, teachers, corpus, config
         self.physics = physics
@@ -79,39 +92,49 @@ class Group:
         self.stage, self.val_stage = (
             Stage(Task(store, slots.clips, slots.weights, assist), slots.seats) for slots in self._seat()
         )
-        optimiser = update.make_optimiser(config)
+        self.layout = Layout(len(runs), config.batch, devices)
+        optimiser = update.make_optimiser(config, config.rate_for(student))
         self._init = update.make_init(student, optimiser)
-        self._update = update.make_update(student, optimiser)
+        self._update = update.make_update(student, optimiser, self.layout)
+        self._shared = self.layout.shared(self.frozen)
         self._val = update.make_val(student, len(self.families))
+        self._auxiliary = make_val_auxiliary(student)
         self._own = update.make_own(len(self.families))
         self._begin = make_world(physics, config.env).begin
         self._rollout = make_rollout(physics, config.env, student)
 
     def start(self) -> tuple[update.TrainState, Episodes]:
         """Fresh students and fresh episodes on their arms."""
-        return self._init(self._keys(0)), self._begin(self._keys(1), self.stage.task, self.config.envs)
+        rates = np.array([run.rate for run in self.runs], np.float32)
+        state = self._init(self._keys(0), rates)
+        state = self.layout.place(state._replace(params=self._pretrained(state.params)))
+        return state, self._begin(self._keys(1), self.stage.task, self.config.envs)
 
     def collect(self, params: Any, episodes: Episodes, round_: int) -> tuple[Episodes, Sequences]:
         """One round's sequences on the arms: the bank acts in its share of the environments, the students elsewhere."""
         noise = Noise(np.float32(self.config.expert_noise), np.float32(self.config.obs_noise))
-        actors = Actors(self.bank, params, self.frozen)
+        actors = Actors(self.bank, self.layout.whole(params), self.frozen)
         acting = self.teaching(round_)
         return self._rollout(self._keys(2 + round_), self.stage, actors, acting, noise, episodes, self.config.steps)
 
     def step(self, state: update.TrainState, batch: Any) -> tuple[update.TrainState, Float[Array, "R"]]:
         """One update of every run; `state` is given away."""
-        return self._update(state, self.frozen, batch)
+        return self._update(state, self._shared, self.layout.batch(batch))
 
     def val_loss(self, params: Any) -> Float[np.ndarray, "R F"]:
         """Loss by family on the frozen set of each run's teacher."""
-        return np.asarray(self._val(params, self.frozen, self.val_arrays))
+        return np.asarray(self._val(self.layout.whole(params), self.frozen, self.val_arrays))
+
+    def val_auxiliary(self, params: Any) -> Float[np.ndarray, "R"]:
+        """Loss of the second head on the same set; NaN without one."""
+        return np.asarray(self._auxiliary(self.layout.whole(params), self.frozen, self.val_arrays))
 
     def own_loss(self, params: Any) -> Float[np.ndarray, "R F"]:
         """Loss by family on the states that the students themselves visit on `val`, from the same starts each time."""
         keys = jnp.broadcast_to(jax.random.key(0), (len(self.runs),))
         episodes = self._begin(keys, self.val_stage.task, self.config.envs)
         teacher = np.zeros((len(self.runs), self.config.slots, self.config.envs), bool)
-        actors = Actors(self.bank, params, self.frozen)
+        actors = Actors(self.bank, self.layout.whole(params), self.frozen)
         silent = Noise(np.float32(0.0), np.float32(0.0))
         _, frames = self._rollout(keys, self.val_stage, actors, teacher, silent, episodes, self.config.own_steps)
         segment = np.searchsorted(self.val_segments, frames.clip).astype(np.int32)
@@ -130,7 +153,12 @@ class Group:
             {
                 "student": self.student,
                 "config": self.config,
-                "runs": [[run.name, run.segments, run.seed, run.teacher] for run in self.runs],
+                "runs": [[run.name, run.segments, run.seed, run.teacher, run.rate] for run in self.runs],
+                "pretrained": [
+                    [np.asarray(x) for x in jax.tree.leaves((run.pretrained.params, run.pretrained.normaliser))]
+                    for run in self.runs
+                    if run.pretrained is not None
+                ],
                 "bank": [np.asarray(x) for x in jax.tree.leaves(self.bank)],
                 "labels": [teacher.labels for teacher in self.teachers],
                 "frozen": [np.asarray(x) for x in jax.tree.leaves((self.frozen, self.val_arrays))],
@@ -138,6 +166,20 @@ class Group:
                 "physics": self.physics.name,
             }
         )
+
+    def _pretrained(self, params: Any) -> Any:
+        """Fresh parameters, with the trunks of runs that were pretrained."""
+        if all(run.pretrained is None for run in self.runs):
+            return params
+        normalisers = jax.tree.map(np.asarray, self.frozen.normaliser)
+        found = []
+        for number, run in enumerate(self.runs):
+            own = jax.tree.map(lambda x, number=number: np.asarray(x[number]), params)
+            if run.pretrained is not None:
+                normaliser = Normaliser(*(x[number] for x in normalisers))
+                own = transplanted(own, run.pretrained, self.student, normaliser)
+            found.append(own)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
     def _keys(self, purpose: int) -> Key[Array, "R"]:
         seeds = np.array([run.seed for run in self.runs], np.uint32)

@@ -9,6 +9,8 @@ from scaling.distill.config import DaggerConfig
 from scaling.distill.loss import over_families
 
 _LOSSES = ("val_loss", "val_loss_own")
+_SINGLE = ("train_loss", "fail_rate", "val_auxiliary")
+ACTING, LEARNING = 0, 1  # places in `seconds`
 
 
 def points(config: DaggerConfig) -> list[tuple[int, int, bool]]:
@@ -24,7 +26,8 @@ def points(config: DaggerConfig) -> list[tuple[int, int, bool]]:
 class History:
     """Per point and run: mean training loss since the last point, validation losses by family; NaN is not measured.
 
-    `lost` are the updates between which a run's loss stopped being finite, `seconds` those spent on the whole group.
+    `lost` are the updates between which a run's loss stopped being finite, `seconds` those that the whole group spent
+    acting and learning.
     """
 
     def __init__(self, config: DaggerConfig, runs: int, families: tuple[str, ...]) -> None:
@@ -32,11 +35,10 @@ class History:
         self.families = families
         shape = (len(self.points), runs)
         self.arrays: dict[str, np.ndarray] = {
-            "train_loss": np.full(shape, np.nan, np.float32),
-            "fail_rate": np.full(shape, np.nan, np.float32),
+            **{name: np.full(shape, np.nan, np.float32) for name in _SINGLE},
             **{name: np.full((*shape, len(families)), np.nan, np.float32) for name in _LOSSES},
             "lost": np.full((runs, 2), np.nan, np.float32),
-            "seconds": np.zeros(1, np.float64),
+            "seconds": np.zeros(2, np.float64),
         }
 
     def of_round(self, round_: int) -> list[tuple[int, tuple[int, int, bool]]]:
@@ -68,14 +70,16 @@ class History:
         rows = []
         for point, (update, round_, _) in enumerate(self.points):
             row: dict[str, Any] = {"update": update, "round": round_}
-            row |= {name: _known(self.arrays[name][point, run]) for name in ("train_loss", "fail_rate")}
+            row |= {name: _known(self.arrays[name][point, run]) for name in _SINGLE}
             row |= {name: _known(over_families(self.arrays[name])[point, run]) for name in _LOSSES}
             rows.append(row)
         return rows
 
     def columns(self, run: int) -> dict[str, Any]:
-        """Final and minimum of both losses, the update of the minimum, and the final loss of each family."""
-        found: dict[str, Any] = {}
+        """Final and minimum of both losses, the update of the minimum, and the final losses of each family and of the
+        second head.
+        """
+        found: dict[str, Any] = {"val_auxiliary": _known(self.arrays["val_auxiliary"][-1, run])}
         updates = np.array([update for update, _, _ in self.points])
         for name in _LOSSES:
             values = over_families(self.arrays[name])[:, run]

@@ -68,8 +68,8 @@ class Sequences(NamedTuple):
     """N = slots x environments sequences of T frames for each run, and how their episodes went.
 
     `obs` is what a student sees (its terms alone, raw units, noise included), `label` the expert's action in the same
-    state, from clean and privileged terms; `start` says that an episode, or the student's memory of it, begins; `loss`
-    is that of the student's own action (of a zero action without a student).
+    state, from clean terms and those that it alone sees (`hidden`); `start` says that an episode, or the student's
+    memory of it, begins; `loss` is that of the student's own action (of a zero action without a student).
     """
 
     obs: Float[np.ndarray, "R N T obs"]
@@ -79,6 +79,7 @@ class Sequences(NamedTuple):
     clip: Int[np.ndarray, "R N T"]
     failed: Bool[np.ndarray, "R N T"]
     joint_error: Float[np.ndarray, "R N T"]
+    hidden: Float[np.ndarray, "R N T more"]
 
 
 class World(NamedTuple):
@@ -204,12 +205,12 @@ def make_rollout(
         first: Any = np.ones(teacher.shape, bool)
         frames = []
         for number in range(steps):
-            time, clip = np.uint32(number), episodes.env.clip
+            time, clip, hidden = np.uint32(number), episodes.env.clip, episodes.obs[..., STUDENT_OBS:]
             action, memory, seen, target, loss = act(
                 keys, time, actors, stage.seats, teacher, noise, episodes.obs, first, memory
             )
             episodes, done, failed, joint_error = world.step(keys, time, stage.task, episodes.env, action)
-            frames.append((seen, first, target, loss, clip, failed, joint_error))
+            frames.append((seen, first, target, loss, clip, failed, joint_error, hidden))
             first = done
 
         def by_sequence(*values: Any) -> np.ndarray:

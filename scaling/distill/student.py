@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from scaling.students import decode
 from scaling.students.config import StudentConfig
 from scaling.students.model import abstract_params
 from scaling.tracking.evaluate import Policy
+
+CIRCUMSTANCES = ("seconds", "acting_s", "learning_s", "devices")
+"""Columns that differ each time a student is trained, and do not change it."""
 
 _CARD, _ARRAYS = "student.json", "params"
 
@@ -73,6 +77,7 @@ def load_student(folder: Path) -> Student:
     return Student(config, tree["params"], Normaliser(tree["mean"], tree["std"]), tree["scale"], columns, card["curve"])
 
 
+@lru_cache(maxsize=16)
 def policy(config: StudentConfig) -> Policy:
     """The student for `tracking.evaluate`: it reads the head of the observation alone; parameters by `policy_params`.
 

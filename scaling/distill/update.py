@@ -9,20 +9,26 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.contract.normaliser import Normaliser
+from scaling.distill.auxiliary import objective
 from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
 from scaling.distill.loss import by_family, smooth_l1
+from scaling.distill.mesh import Layout
 from scaling.distill.rollout import RUN_ONCE, Frozen
 from scaling.students import model
 from scaling.students.config import StudentConfig
 
 
 class TrainState(NamedTuple):
-    """R students in training. A run whose loss or gradient was not finite is no longer `alive` and changes no more."""
+    """R students in training. A run whose loss or gradient was not finite is no longer `alive` and changes no more.
+
+    `rate` multiplies the schedule's learning rate, run by run.
+    """
 
     params: Any
     optimiser: optax.OptState
     alive: Bool[Array, "R"]
+    rate: Float[Array, "R"]
 
 
 class ValArrays(NamedTuple):
@@ -36,15 +42,13 @@ class ValArrays(NamedTuple):
     chosen: Int[Array, "R"]  # which of the B sets each run is measured on
 
 
-def make_optimiser(config: DaggerConfig) -> optax.GradientTransformation:
-    """AdamW under a gradient clip; the rate warms up and then falls along a cosine to a hundredth, over the budget."""
+def make_optimiser(config: DaggerConfig, peak: float) -> optax.GradientTransformation:
+    """AdamW under a gradient clip; the rate warms up to `peak` and then falls along a cosine to a hundredth of it, over
+    the budget of updates.
+    """
     warm = max(1, round(config.warmup * config.updates))
     rate = optax.warmup_cosine_decay_schedule(
-        0.0 if warm > 1 else config.learning_rate,
-        config.learning_rate,
-        warm,
-        max(config.updates, warm + 1),
-        0.01 * config.learning_rate,
+        0.0 if warm > 1 else peak, peak, warm, max(config.updates, warm + 1), 0.01 * peak
     )
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm), optax.adamw(rate, weight_decay=config.weight_decay)
@@ -52,11 +56,11 @@ def make_optimiser(config: DaggerConfig) -> optax.GradientTransformation:
 
 
 def make_init(student: StudentConfig, optimiser: optax.GradientTransformation) -> Callable[..., TrainState]:
-    """Jitted `init(keys [R])`."""
+    """Jitted `init(keys [R], rates [R])`."""
 
-    def init(keys: Key[Array, "R"]) -> TrainState:
+    def init(keys: Key[Array, "R"], rates: Float[Array, "R"]) -> TrainState:
         params = jax.vmap(lambda key: model.init(student, key))(keys)
-        return TrainState(params, jax.vmap(optimiser.init)(params), jnp.ones(keys.shape, bool))
+        return TrainState(params, jax.vmap(optimiser.init)(params), jnp.ones(keys.shape, bool), rates)
 
     return jax.jit(init, compiler_options=RUN_ONCE)
 
@@ -75,28 +79,36 @@ def imitation_loss(
 
 
 def make_update(
-    student: StudentConfig, optimiser: optax.GradientTransformation
+    student: StudentConfig, optimiser: optax.GradientTransformation, layout: Layout | None = None
 ) -> Callable[..., tuple[TrainState, Float[Array, "R"]]]:
-    """Jitted `update(state, frozen, batch)`: one step of every run on its own batch, and the losses before it."""
+    """Jitted `update(state, frozen, batch)`: a step of every run on its own batch, and the imitation losses before it.
+
+    The arguments lie as `layout` places them, and so do the students that come back.
+    """
 
     def one(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
         obs, start, label = map(jnp.asarray, batch)
 
-        def loss_of(params: Any) -> Float[Array, ""]:
-            scale = frozen.action_scale
-            return jnp.mean(imitation_loss(student, params, frozen.normaliser, scale, obs, start, label))
+        def loss_of(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            return objective(student, params, frozen, obs, start, label)
 
-        loss, grads = jax.value_and_grad(loss_of)(state.params)
+        (whole, loss), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, after = optimiser.update(grads, state.optimiser, state.params)
-        healthy = state.alive & jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        healthy = state.alive & jnp.isfinite(whole) & jnp.isfinite(optax.tree.norm(grads))
 
         def keep(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new, old)
 
+        # AdamW's step, weight decay included, is linear in its rate.
+        updates = jax.tree.map(lambda x: state.rate * x, updates)
         params = keep(optax.apply_updates(state.params, updates), state.params)
-        return TrainState(params, keep(after, state.optimiser), healthy), loss
+        return TrainState(params, keep(after, state.optimiser), healthy, state.rate), loss
 
-    return jax.jit(jax.vmap(one), donate_argnums=0)
+    def update(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Float[Array, "R"]]:
+        found: tuple[TrainState, Array] = jax.vmap(one)(state, frozen, batch)
+        return found if layout is None else layout.fixed(found)
+
+    return jax.jit(update, donate_argnums=0)
 
 
 def make_val(student: StudentConfig, families: int) -> Callable[..., Float[Array, "R F"]]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS
 from scaling.distill.config import ValConfig
+from scaling.distill.conflict import Conflict, label_conflict
 from scaling.distill.rollout import Actors, Noise, Stage, make_rollout, make_world
 from scaling.distill.slots import Seat, lay_out
 from scaling.errors import InputError
@@ -31,7 +33,8 @@ class ValSet:
     """Sequences of noisy experts on `val` segments, clean observations and the experts' actions, each on one segment.
 
     Normaliser and action scale (standard deviation of the experts' actions) are from `train` segments, likewise rolled
-    out; `segment` holds corpus indices, `families` the family of each sequence.
+    out; `segment` holds corpus indices, `families` the family of each sequence. `conflict` is that of the experts'
+    labels on the `train` sequences (None for a bank of one, and where it was not measured).
     """
 
     obs: Float[np.ndarray, "N T obs"]
@@ -41,13 +44,15 @@ class ValSet:
     families: tuple[str, ...]
     normaliser: Normaliser
     action_scale: Float[np.ndarray, "29"]
+    conflict: Conflict | None = None
 
     def save(self, folder: Path) -> None:
         """`valset.npz` and, last, `valset.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self, name) for name in ("obs", "start", "label", "segment", "action_scale")}
         np.savez(folder / _ARRAYS, **arrays, mean=self.normaliser.mean, std=self.normaliser.std)
-        write_json(folder / _CARD, {"terms": STUDENT_TERMS, "families": self.families, "sequences": len(self.segment)})
+        card = {"terms": STUDENT_TERMS, "families": self.families, "sequences": len(self.segment)}
+        write_json(folder / _CARD, card | {"conflict": self.conflict})
 
     @classmethod
     def load(cls, folder: Path) -> "ValSet":
@@ -61,7 +66,7 @@ class ValSet:
         if tuple(card["terms"]) != STUDENT_TERMS:
             raise InputError(f"{folder}: its observations are not those of this version; make it again")
         normaliser = Normaliser(arrays.pop("mean"), arrays.pop("std"))
-        return cls(**arrays, families=tuple(card["families"]), normaliser=normaliser)
+        return cls(**arrays, families=tuple(card["families"]), normaliser=normaliser, conflict=_conflict(card))
 
 
 def make_valset(
@@ -89,15 +94,29 @@ def make_valset(
     obs, start, label = frames.obs, frames.start, frames.label
     if not (np.isfinite(obs).all() and np.isfinite(label).all()):
         raise InputError("the expert bank gives actions that are not finite; train it again")
+    experts = np.asarray(labels)[seated[1]]
+    normaliser = Normaliser(obs[1].mean(axis=(0, 1), dtype=np.float64).astype(np.float32), _spread(obs[1]))
+    scale, whole = _spread(label[1]), np.concatenate([obs[1], frames.hidden[1]], axis=-1)
     return ValSet(
         obs=obs[0],
         start=start[0],
         label=label[0],
         segment=seated[0].astype(np.int32),
         families=tuple(corpus.families[index] for index in seated[0]),
-        normaliser=Normaliser(obs[1].mean(axis=(0, 1), dtype=np.float64).astype(np.float32), _spread(obs[1])),
-        action_scale=_spread(label[1]),
+        normaliser=normaliser,
+        action_scale=scale,
+        conflict=label_conflict(bank, experts, seated[1], whole, label[1], normaliser, scale),
     )
+
+
+def load_conflict(folder: Path) -> Conflict | None:
+    """The conflict of the bank whose validation set is in a folder; None where it has none or it was not measured."""
+    return _conflict(json.loads((folder / _CARD).read_text()))
+
+
+def _conflict(card: dict[str, Any]) -> Conflict | None:
+    held = card.get("conflict")  # sets of earlier versions have none
+    return None if held is None else Conflict(*held)
 
 
 def numbered(families: Sequence[str]) -> tuple[tuple[str, ...], Int[np.ndarray, "n"]]:

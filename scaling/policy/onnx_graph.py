@@ -80,7 +80,9 @@ def onnx_model(config: StudentConfig, weights: dict[str, Any]) -> Any:
     centred = graph.op("Sub", "obs", graph.weight("normaliser/mean"))
     scaled = graph.op("Div", centred, graph.weight("normaliser/std"))
     obs = graph.op("Clip", scaled, graph.const(-CLIP), graph.const(CLIP))
-    x, state = (_transformer if config.family == "transformer" else _mlp)(graph, config, obs)
+    if config.seen is not None:
+        obs = graph.op("Gather", obs, graph.const(config.seen, np.int64), axis=1)
+    x, state = _FAMILIES[config.family](graph, config, obs)
     graph.op("Mul", graph.dense(x, "head", True), graph.weight("normaliser/action_scale"), name="action")
     inputs = [
         helper.make_tensor_value_info("obs", TensorProto.FLOAT, ["batch", config.obs_dim]),
@@ -110,12 +112,12 @@ def _mlp(graph: Graph, config: StudentConfig, obs: str) -> tuple[str, dict[str, 
     fresh = graph.op("Or", "fresh", "first")
     history = graph.op("Where", graph.unsqueeze(fresh, 1, 2), now, shifted, name=f"{NEXT}history")
     graph.op("And", fresh, graph.const(False, np.bool_), name=f"{NEXT}fresh")
-    x = graph.reshape(history, (-1, config.history * config.obs_dim))
+    x = graph.reshape(history, (-1, config.history * config.input_dim))
     x = graph.silu(graph.dense(x, "embed", True))
     for layer in range(config.depth - 1):
         x = graph.silu(graph.dense(x, f"feed_forward_{layer}", True))
     return x, {
-        "history": (TensorProto.FLOAT, ["batch", config.history, config.obs_dim]),
+        "history": (TensorProto.FLOAT, ["batch", config.history, config.input_dim]),
         "fresh": (TensorProto.BOOL, ["batch"]),
     }
 
@@ -168,3 +170,51 @@ def _transformer(graph: Graph, config: StudentConfig, obs: str) -> tuple[str, di
     state: dict[str, tuple[int, list]] = {f"{kind}.{n}": cache for kind in ("keys", "values") for n in layers}
     state |= {"position": (TensorProto.INT32, []), "filled": (TensorProto.INT32, ["batch"])}
     return graph.norm(x, "final_norm"), state
+
+
+def _tcn(graph: Graph, config: StudentConfig, obs: str) -> tuple[str, dict[str, tuple[int, list]]]:
+    one, zero, longest = graph.const(1, np.int32), graph.const(0.0), graph.const(max(config.dilations), np.int32)
+    kept = graph.op("Where", "first", graph.const(0, np.int32), "filled")
+    graph.op("Min", graph.op("Add", kept, one), longest, name=f"{NEXT}filled")
+    graph.op("Mod", graph.op("Add", "position", one), longest, name=f"{NEXT}position")
+    x = graph.dense(obs, "embed", True)
+    for layer, dilation in enumerate(config.dilations):
+        name, wide = f"blocks_{layer}", graph.const(dilation, np.int32)
+        now = graph.norm(x, f"{name}/norm")
+        slot = graph.op("Mod", "position", wide)
+        valid = graph.unsqueeze(graph.op("GreaterOrEqual", kept, wide), 1)
+        before = graph.op("Where", valid, graph.op("Gather", f"rings.{layer}", slot, axis=1), zero)
+        here = graph.unsqueeze(graph.op("Equal", graph.const(np.arange(dilation), np.int32), slot), 1)
+        graph.op("Where", here, graph.unsqueeze(now, 1), f"rings.{layer}", name=f"{NEXT}rings.{layer}")
+        taps = graph.silu(graph.dense(graph.op("Concat", before, now, axis=1), f"{name}/convolution", True))
+        x = graph.op("Add", x, graph.dense(taps, f"{name}/feed_forward", False))
+    state: dict[str, tuple[int, list]] = {
+        f"rings.{layer}": (TensorProto.FLOAT, ["batch", dilation, config.width])
+        for layer, dilation in enumerate(config.dilations)
+    }
+    state |= {"position": (TensorProto.INT32, []), "filled": (TensorProto.INT32, ["batch"])}
+    return graph.norm(x, "final_norm"), state
+
+
+def _gru(graph: Graph, config: StudentConfig, obs: str) -> tuple[str, dict[str, tuple[int, list]]]:
+    zero, one, forget = graph.const(0.0), graph.const(1.0), graph.unsqueeze("first", 1)
+    x = graph.dense(obs, "embed", True)
+    for layer in range(config.depth):
+        name = f"layers_{layer}"
+        inputs = graph.dense(graph.norm(x, f"{name}/norm"), f"{name}/gates", True)
+        hidden = graph.op("Where", forget, zero, f"hidden.{layer}")
+        own = graph.op("MatMul", hidden, graph.weight(f"params/{name}/recurrent"))
+        reset, update, new = graph.op("Split", inputs, axis=1, num_outputs=3, outputs=3)
+        reset_own, update_own, new_own = graph.op("Split", own, axis=1, num_outputs=3, outputs=3)
+        reset = graph.op("Sigmoid", graph.op("Add", reset, reset_own))
+        update = graph.op("Sigmoid", graph.op("Add", update, update_own))
+        new = graph.op("Tanh", graph.op("Add", new, graph.op("Mul", reset, new_own)))
+        kept = graph.op("Mul", update, hidden)
+        fresh = graph.op("Mul", graph.op("Sub", one, update), new)
+        x = graph.op("Add", x, graph.op("Add", kept, fresh, name=f"{NEXT}hidden.{layer}"))
+    return graph.norm(x, "final_norm"), {
+        f"hidden.{layer}": (TensorProto.FLOAT, ["batch", config.width]) for layer in range(config.depth)
+    }
+
+
+_FAMILIES = {"mlp": _mlp, "transformer": _transformer, "tcn": _tcn, "gru": _gru}

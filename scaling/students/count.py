@@ -5,10 +5,13 @@ from typing import Any
 
 import jax
 
-from scaling.students.attention import keys_per_query
+from scaling.contract.layout import STATE_DIM
 from scaling.students.config import StudentConfig
+from scaling.students.family import KINDS
 
-GROUPS = ("embed", "attention", "feed_forward", "norm", "head")
+GROUPS = ("embed", "mixing", "feed_forward", "norm", "head", "auxiliary")
+"""`mixing` is what carries one frame to another: attention, convolution or recurrence."""
+_MIXING = ("attention", "convolution", "gates", "recurrent")
 
 
 def _group(path: tuple[Any, ...]) -> str:
@@ -16,7 +19,9 @@ def _group(path: tuple[Any, ...]) -> str:
     names = [str(entry.key) for entry in path]
     if any(name.endswith("norm") for name in names):
         return "norm"
-    for group in ("embed", "attention", "feed_forward", "head"):
+    if any(name in _MIXING for name in names):
+        return "mixing"
+    for group in GROUPS:
         if any(name == group or name.startswith(f"{group}_") for name in names):
             return group
     raise ValueError(
@@ -38,14 +43,10 @@ def parameters_by_group(params: Any) -> dict[str, int]:
 
 def closed_form(config: StudentConfig) -> dict[str, int]:
     """The same counts from the shape alone."""
-    width, depth = config.width, config.depth
-    head = (width + 1) * config.action_dim
-    if config.family == "mlp":
-        embed = (config.history * config.obs_dim + 1) * width
-        return dict(zip(GROUPS, (embed, 0, (depth - 1) * (width + 1) * width, 0, head), strict=True))
-    embed = (config.obs_dim + 1) * width
-    attention, feed_forward = depth * 4 * width**2, depth * 2 * width * config.hidden
-    return dict(zip(GROUPS, (embed, attention, feed_forward, (2 * depth + 1) * width, head), strict=True))
+    heads = {"head": config.action_dim, "auxiliary": STATE_DIM if config.auxiliary else 0}
+    counts = KINDS[config.family].parameters(config)
+    counts |= {name: (config.width + 1) * outputs for name, outputs in heads.items()}
+    return {group: counts.get(group, 0) for group in GROUPS}
 
 
 def parameters(config: StudentConfig) -> int:
@@ -54,21 +55,27 @@ def parameters(config: StudentConfig) -> int:
 
 
 def flops_per_token(config: StudentConfig, length: int | None = None) -> int:
-    """FLOPs of all matrix products for one forward frame, a multiply-add counted as two.
+    """FLOPs of all matrix products for the action of one frame, a multiply-add counted as two.
 
     `length` None counts the model: each frame against a full window of `context` keys, which is also what one cached
     decode step does. With `length` it counts the program: the forward over sequences of so many frames, masked keys
     included, exact when `length` is at most 2 * context or a multiple of context.
     """
-    width = config.width
-    if config.family == "mlp":
-        layers = config.history * config.obs_dim * width + (config.depth - 1) * width**2 + width * config.action_dim
-        return 2 * layers
-    keys = config.context if length is None else keys_per_query(length, config.context)
-    block = 4 * width**2 + 2 * width * config.hidden + 2 * width * keys
-    return 2 * (config.obs_dim * width + config.depth * block + width * config.action_dim)
+    return 2 * (KINDS[config.family].products(config, length) + config.width * config.action_dim)
 
 
 def training_flops_per_token(config: StudentConfig, length: int | None = None) -> int:
-    """Forward and backward: 3 forwards, the model's cost; what remat computes again is not counted."""
-    return 3 * flops_per_token(config, length)
+    """Forward and backward: 3 forwards, the auxiliary head's among them; what remat computes again is not counted."""
+    auxiliary = 2 * config.width * STATE_DIM if config.auxiliary else 0
+    return 3 * (flops_per_token(config, length) + auxiliary)
+
+
+def columns(config: StudentConfig) -> dict[str, int]:
+    """A row's part about the model itself: parameters, in all and by group, and FLOPs of a frame."""
+    groups = {f"params_{group}": count for group, count in closed_form(config).items()}
+    return {
+        "params": parameters(config),
+        **groups,
+        "flops_per_token": flops_per_token(config),
+        "train_flops_per_token": training_flops_per_token(config),
+    }

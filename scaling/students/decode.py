@@ -5,16 +5,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from scaling.contract.normaliser import Normaliser
-from scaling.students import mlp, transformer
 from scaling.students.config import StudentConfig
+from scaling.students.family import KINDS, State
 from scaling.students.model import Params, build
-
-State = mlp.MlpState | transformer.TransformerState
 
 
 def init_state(config: StudentConfig, batch: int) -> State:
     """State of `batch` rows (environments) that have seen nothing."""
-    return transformer.init_state(config, batch) if config.family == "transformer" else mlp.init_state(config, batch)
+    state: State = KINDS[config.family].init_state(config, batch)
+    return state
 
 
 def step(

@@ -4,12 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from flax.linen.initializers import variance_scaling
 from jaxtyping import Array, Bool, Float, Int
 
-from scaling.students.attention import attend, attend_ring, period, rotate, rotation
+from scaling.students.attention import attend, attend_ring, keys_per_query, period, rotate, rotation
 from scaling.students.config import StudentConfig
-from scaling.students.head import action_head
+from scaling.students.network import Network, dense
 
 
 @struct.dataclass
@@ -22,19 +21,14 @@ class TransformerState:
     filled: Int[Array, "B"]
 
 
-def _dense(config: StudentConfig, width: int, scale: float = 1.0) -> nn.Dense:
-    init = variance_scaling(scale, "fan_in", "truncated_normal")
-    return nn.Dense(width, use_bias=False, dtype=jnp.dtype(config.dtype), kernel_init=init)
-
-
 class Attention(nn.Module):
     """Multi-head banded attention with rotary positions, over a sequence or one step at a time."""
 
     config: StudentConfig
 
     def setup(self) -> None:
-        self.qkv = _dense(self.config, 3 * self.config.width)
-        self.out = _dense(self.config, self.config.width, 0.5 / self.config.depth)
+        self.qkv = dense(self.config, 3 * self.config.width)
+        self.out = dense(self.config, self.config.width, 0.5 / self.config.depth)
 
     def _project(self, x: Array, cos: Array, sin: Array) -> tuple[Array, Array, Array]:
         shape = (*x.shape[:-1], 3, self.config.heads, self.config.head_dim)
@@ -62,8 +56,8 @@ class FeedForward(nn.Module):
     config: StudentConfig
 
     def setup(self) -> None:
-        self.up = _dense(self.config, self.config.hidden)
-        self.down = _dense(self.config, self.config.width, 0.5 / self.config.depth)
+        self.up = dense(self.config, self.config.hidden)
+        self.down = dense(self.config, self.config.width, 0.5 / self.config.depth)
 
     def __call__(self, x: Array) -> Array:
         return self.down(nn.silu(self.up(x)))
@@ -92,35 +86,31 @@ class Block(nn.Module):
         return x + self.feed_forward(self.feed_forward_norm(x)), keys, values
 
 
-class Transformer(nn.Module):
-    """Observation sequence to action sequence, causal; `step` gives the same actions frame by frame."""
-
-    config: StudentConfig
+class Transformer(Network):
+    """Blocks of attention and feed-forward over one token a frame."""
 
     def setup(self) -> None:
+        super().setup()
         # Unrolled, not scanned: a scan would copy each layer's weights out of the stack at every decode step.
         block = nn.remat(Block) if self.config.remat else Block
         self.embed = nn.Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
         self.blocks = [block(self.config) for _ in range(self.config.depth)]
         self.final_norm = nn.RMSNorm()
-        self.head = action_head(self.config)
 
-    def __call__(
-        self, obs: Float[Array, "B T obs"], start: Bool[Array, "B T"] | None = None
-    ) -> Float[Array, "B T act"]:
-        """Actions for whole sequences; nothing crosses a frame where `start` is True (an episode begins there)."""
+    def features(self, obs: Float[Array, "B T in"], start: Bool[Array, "B T"] | None) -> Float[Array, "B T w"]:
+        """See `Network`."""
         length = obs.shape[1]
         episode = jnp.zeros(obs.shape[:2], jnp.int32) if start is None else jnp.cumsum(start, axis=1, dtype=jnp.int32)
         cos, sin = rotation(jnp.arange(length), self.config.context, self.config.head_dim)
         x = self.embed(obs).astype(jnp.float32)
         for block in self.blocks:
             x = block(x, cos, sin, episode)
-        return self.head(self.final_norm(x))
+        return self.final_norm(x)
 
-    def step(
-        self, state: TransformerState, obs: Float[Array, "B obs"], done: Bool[Array, "B"] | None = None
-    ) -> tuple[Float[Array, "B act"], TransformerState]:
-        """Action for the present frame; rows where `done` first forget everything before it."""
+    def advance(
+        self, state: TransformerState, obs: Float[Array, "B in"], done: Bool[Array, "B"] | None
+    ) -> tuple[Float[Array, "B w"], TransformerState]:
+        """See `Network`."""
         context = self.config.context
         filled = state.filled if done is None else jnp.where(done, 0, state.filled)
         filled = jnp.minimum(filled + 1, context)
@@ -134,7 +124,7 @@ class Transformer(nn.Module):
             keys.append(new_keys)
             values.append(new_values)
         position = (state.position + 1) % period(context)
-        return self.head(self.final_norm(x)), TransformerState(tuple(keys), tuple(values), position, filled)
+        return self.final_norm(x), TransformerState(tuple(keys), tuple(values), position, filled)
 
 
 def init_state(config: StudentConfig, batch: int) -> TransformerState:
@@ -143,3 +133,21 @@ def init_state(config: StudentConfig, batch: int) -> TransformerState:
     # Separate buffers for keys and values: a donated state must not name one buffer twice.
     keys, values = (tuple(jnp.zeros(shape, config.dtype) for _ in range(config.depth)) for _ in range(2))
     return TransformerState(keys, values, jnp.zeros((), jnp.int32), jnp.zeros(batch, jnp.int32))
+
+
+def parameters(config: StudentConfig) -> dict[str, int]:
+    """By group, without heads."""
+    width, depth = config.width, config.depth
+    return {
+        "embed": (config.input_dim + 1) * width,
+        "mixing": depth * 4 * width**2,
+        "feed_forward": depth * 2 * width * config.hidden,
+        "norm": (2 * depth + 1) * width,
+    }
+
+
+def products(config: StudentConfig, length: int | None) -> int:
+    """Multiply-adds of one frame, without heads; keys as `count.flops_per_token` says."""
+    width = config.width
+    keys = config.context if length is None else keys_per_query(length, config.context)
+    return config.input_dim * width + config.depth * (4 * width**2 + 2 * width * config.hidden + 2 * width * keys)

@@ -1,11 +1,15 @@
 """A study as frozen values: motions, clusters, experts, students, arms, seeds, and how all of it is judged."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from scaling.contract.layout import seen
+from scaling.contract.observation import LOOK_AHEAD
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
+from scaling.distill.pretrain import PretrainConfig
 from scaling.experts.competence import CompetenceConfig
 from scaling.experts.dream import DreamConfig
 from scaling.experts.kept import load_kept
@@ -14,7 +18,8 @@ from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
 from scaling.motion.segment import SegmentConfig
-from scaling.students.config import FAMILIES
+from scaling.record.hashing import added
+from scaling.students.config import DTYPES, FAMILIES
 from scaling.tracking.env import EnvConfig
 
 
@@ -32,15 +37,24 @@ class MotionsConfig:
             raise ValueError(f"synthetic_seconds {self.synthetic_seconds}: above 0 where no path is given")
 
 
+PLAYED = ("val", "test", "test_family")
+
+
 @dataclass(frozen=True)
 class ClosedLoopConfig:
-    """How each finished student is played on `val`: random starts, each at most `seconds` long."""
+    """How each finished student is played on each of `splits`: random starts, each at most `seconds` long.
+
+    `test` splits are reported and choose nothing.
+    """
 
     starts: int = 24
     seconds: float = 3.0
     protocol: str = "sonic"
+    splits: tuple[str, ...] = added(("val", "test"))
 
     def __post_init__(self) -> None:
+        if "val" not in self.splits or not set(self.splits) <= set(PLAYED):
+            raise ValueError(f"splits {self.splits}: val, and any others of {PLAYED}")
         if self.starts < 1 or self.seconds <= 0:
             raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
 
@@ -53,7 +67,10 @@ class StudyConfig:
     at the full arm beside it. All numbers are taken at `assist`, and again at 0. With `expert_budget` "total" the
     environments of `experts` are those of the first clustering and are shared out among the experts of the others.
     With `direct` each student is also trained without experts, at assist 0, on these arms. With `bank`, the folder of a
-    kept bank, clustering and experts are taken from there.
+    kept bank, clustering and experts are taken from there. With `reference` one more bank, of the first cluster count
+    and seeded independently, teaches nobody: the loss of every student is also measured against it.
+    `look_ahead`, `auxiliary`, `dtype` and `remat` are those of `StudentConfig`; with `pretrain.hours` each student of a
+    bank begins with a trunk that learned to predict the next frame of so much reference motion.
     """
 
     name: str = "quickstart"
@@ -79,13 +96,26 @@ class StudyConfig:
     resamples: int = 500
     physics: str = "auto"
     seed: int = 0
+    look_ahead: tuple[int, ...] = added(LOOK_AHEAD)
+    auxiliary: float = added(0.0)
+    pretrain: PretrainConfig = added(PretrainConfig())
+    dtype: str = added("float32")
+    remat: bool = added(False)
+    reference: bool = added(False)
 
     def __post_init__(self) -> None:
+        if self.reference and self.bank is not None:
+            raise ValueError("reference: a kept bank has no other of its kind; train the experts in the study")
         if not self.clusters or min(self.clusters) < 1 or len(set(self.clusters)) != len(self.clusters):
             raise ValueError(f"clusters {self.clusters}: distinct numbers of at least 1")
         unknown = [family for family in self.families if family not in FAMILIES]
         if unknown or not self.families or not self.sizes:
             raise ValueError(f"families {self.families}: of {FAMILIES}; sizes {self.sizes}: at least one")
+        seen(self.look_ahead)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype {self.dtype!r}: of {DTYPES}")
+        if not 0 <= self.auxiliary < math.inf:
+            raise ValueError(f"auxiliary {self.auxiliary}: a weight of at least 0")
         if self.expert_budget not in ("per_expert", "total"):
             raise ValueError(f"expert_budget {self.expert_budget!r}: 'per_expert' or 'total'")
         if self.bank is not None and len(self.clusters) > 1:

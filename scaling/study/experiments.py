@@ -10,7 +10,8 @@ from scaling.errors import InputError
 from scaling.experts.dream import DreamConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import stages
+from scaling.students.config import FAMILIES
+from scaling.study import judge, stages
 from scaling.study.config import StudyConfig, quickstart, with_experts
 from scaling.study.results import record_run, rows_of_group
 
@@ -19,7 +20,7 @@ _SIZES = ("0.05M", "0.2M")
 
 def names() -> list[str]:
     """Every experiment: one student on all training data of the quickstart's study."""
-    return [f"{family}-{size}" for family in ("mlp", "transformer") for size in _SIZES]
+    return [f"{family}-{size}" for family in FAMILIES for size in _SIZES]
 
 
 def experiment(name: str) -> StudyConfig:
@@ -66,7 +67,7 @@ def _like(current: Any, value: Any, path: str) -> Any:
     """`value` (perhaps text) as the type of the figure that it replaces."""
     try:
         if isinstance(current, tuple):
-            items = value.split(",") if isinstance(value, str) else value
+            items = [item for item in value.split(",") if item] if isinstance(value, str) else value
             return tuple(_like(current[0], item, path) if current else item for item in items)
         if isinstance(current, bool):
             return {"true": True, "false": False}[str(value).lower()]
@@ -91,10 +92,13 @@ def run_experiment(
     teachings = [stages.teaching_stages(store, config, corpus, k) for k in config.clusters]
     runs = stages.runs_of(config, Corpus.load(corpus.path), stages.load_clusters(teachings[0].clusters))
     family, size = config.families[0], config.sizes[0]
-    group = stages.students_stage(store, config, corpus, teachings, family, size)
-    played = stages.closed_loop_stage(store, config, corpus, group, runs, "val")
+    pretrained = stages.pretrain_stage(store, config, corpus, family, size)
+    group = stages.students_stage(store, config, corpus, teachings, family, size, pretrained)
+    played = {
+        split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in config.closed_loop.splits
+    }
     students = stages.load_students(group, runs)
-    rows = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
+    rows = rows_of_group(config, family, size, runs, students, judge.load_closed_loop(played), teachings)
     row = rows[0] | {"folder": str(group.path / runs[0].spec.name)}
     record_run(out / "runs" / f"{name}-{row['config_hash']}", row, students[0])
     return row

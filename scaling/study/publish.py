@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.distill.student import Student, policy, policy_params
+from scaling.distill.student import CIRCUMSTANCES, Student, policy, policy_params
 from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.dynamics.artifact import load
 from scaling.errors import InputError
@@ -21,6 +21,7 @@ from scaling.record.files import write_json
 from scaling.record.progress import Progress
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.robot.model import CONVERGED
+from scaling.study.closed_loop import TEACHERS, closed_loop_rows
 from scaling.study.comparisons import CAPTIONS, comparisons, curve_rows
 from scaling.study.config import StudyConfig
 from scaling.study.results import DATA_AXES, LawResult, law_figure
@@ -150,7 +151,7 @@ def _map_paths(view: Mapping[str, Any], change: Callable[[Path], Path]) -> dict[
 
 def _lasting(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what differs each time it is made."""
-    return {name: value for name, value in row.items() if name != "seconds"}
+    return {name: value for name, value in row.items() if name not in CIRCUMSTANCES}
 
 
 def competence_section(teachings: Sequence[Teaching]) -> list[sections.Competence]:
@@ -184,6 +185,16 @@ def competence_section(teachings: Sequence[Teaching]) -> list[sections.Competenc
         )
         parts.append(sections.Competence(f"Experts, K = {card.clusters}", comparisons, note))
     return parts
+
+
+def closed_loop_section(
+    rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], config: StudyConfig
+) -> sections.Table:
+    """The exported student beside the experts and playback of each bank, on every split that was played."""
+    lines = closed_loop_rows(rows, config.closed_loop.splits)
+    shown = [line for line in lines if line["who"] == best["run"] or line["who"].startswith(TEACHERS)]
+    note = f"The same {config.closed_loop.starts} starts of each split, at most {config.closed_loop.seconds:g} s long."
+    return sections.Table("Closed loop, beside experts and open-loop playback", shown, list(shown[0]), note)
 
 
 def simulator_section(teachings: Sequence[Teaching]) -> list[sections.Table]:
@@ -271,6 +282,7 @@ def publish_report(
         ),
         *comparison_section(rows, path.parent / "runs"),
         sections.Table("Runs", list(rows), [c for c in SHOWN_COLUMNS if any(c in row for row in rows)]),
+        closed_loop_section(rows, best, config),
         *competence_section(teachings),
         *simulator_section(teachings),
         sections.Renderings("The exported student on a held-out clip", list(views)),

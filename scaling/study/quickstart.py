@@ -1,5 +1,6 @@
 """The whole pipeline in one call: motion files in; table, law, report, policy and picture out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from scaling.motion.corpus import Corpus
 from scaling.record.files import write_json
 from scaling.record.progress import say
 from scaling.record.store import Artifact, ArtifactStore
-from scaling.study import publish, stages
+from scaling.study import judge, publish, stages
 from scaling.study.config import StudyConfig, quickstart
 from scaling.study.results import LawResult, best_row, direct_rows, laws_stage, record_run, rows_of_group, write_results
 
@@ -56,6 +57,16 @@ def _command(motions: str | None, out: Path | str, experts: str, bank: str | Non
     )
 
 
+def _reference(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clock: _Clock) -> Artifact | None:
+    """The validation set of the reference bank, where the study has one."""
+    if not config.reference:
+        return None
+    apart, k = judge.reference_study(config), config.clusters[0]
+    clusters = clock.keep("reference: clusters", stages.cluster_stage(store, corpus, k, apart.seed))
+    bank = clock.keep("reference: experts", stages.bank_stage(store, apart, corpus, clusters))
+    return clock.keep("reference: validation set", stages.valset_stage(store, apart, corpus, clusters, bank))
+
+
 def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, Any]:
     """Every stage of a study that is not done yet, then table, laws, policy, rendering and report."""
     out = out.resolve()
@@ -70,41 +81,52 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
         clusters[k] = stages.load_clusters(teaching.clusters)
         teachings.append(teaching)
     runs = stages.runs_of(config, corpus, clusters[config.clusters[0]])
+    reference = _reference(store, config, corpus_artifact, clock)
+
+    def columns_of(words: str, group: Artifact, runs: Sequence[stages.Run]) -> list[dict[str, Any]]:
+        played = {
+            split: clock.keep(
+                f"closed loop {words} on {split}",
+                judge.closed_loop_stage(store, config, corpus_artifact, group, runs, split),
+            )
+            for split in config.closed_loop.splits
+        }
+        losses = None
+        if reference is not None:
+            losses = judge.reference_stage(store, corpus_artifact, reference, group, runs)
+            clock.keep(f"reference loss {words}", losses)
+        return judge.load_closed_loop(played, losses)
+
     rows: list[dict[str, Any]] = []
     trained: dict[str, Student] = {}
     for family in config.families:
         for size in config.sizes:
+            pretrained = stages.pretrain_stage(store, config, corpus_artifact, family, size)
+            if pretrained is not None:
+                clock.keep(f"pretraining {family} {size}", pretrained)
             group = clock.keep(
                 f"students {family} {size}",
-                stages.students_stage(store, config, corpus_artifact, teachings, family, size),
+                stages.students_stage(store, config, corpus_artifact, teachings, family, size, pretrained),
             )
-            played = clock.keep(
-                f"closed loop {family} {size}",
-                stages.closed_loop_stage(store, config, corpus_artifact, group, runs, "val"),
-            )
+            columns = columns_of(f"{family} {size}", group, runs)
             students = stages.load_students(group, runs)
-            found = rows_of_group(config, family, size, runs, students, stages.load_closed_loop(played), teachings)
+            found = rows_of_group(config, family, size, runs, students, columns, teachings)
             if config.direct is not None:
                 alone = clock.keep(
                     f"direct {family} {size}",
                     stages.direct_stage(store, config, corpus_artifact, teachings[0].clusters, family, size),
                 )
                 untaught = stages.direct_runs(config, corpus, clusters[config.clusters[0]])
-                played = clock.keep(
-                    f"closed loop {family} {size}, direct",
-                    stages.closed_loop_stage(store, config, corpus_artifact, alone, untaught, "val"),
-                )
+                columns = columns_of(f"{family} {size}, direct,", alone, untaught)
                 students = [*students, *stages.load_students(alone, untaught)]
-                found += direct_rows(
-                    config, family, size, untaught, students[len(runs) :], stages.load_closed_loop(played)
-                )
+                found += direct_rows(config, family, size, untaught, students[len(runs) :], columns)
             for row, student in zip(found, students, strict=True):
                 record_run(out / "runs" / f"{row['run']}-{row['config_hash']}", row, student)
                 trained[row["run"]] = student
             rows += found
     fitted = clock.keep("laws", laws_stage(store, config, rows))
     result = LawResult.from_json(stages.read_json(fitted.path / "law.json"))
-    table, law = write_results(out, rows, result)
+    table, law = write_results(out, rows, result, config.closed_loop.splits)
     best = best_row(rows, config.closed_loop.protocol)
     exported = clock.keep("export", publish.policy_stage(store, trained[best["run"]], best))
     drawn = clock.keep("render", publish.render_stage(store, config, corpus_artifact, trained[best["run"]], best))

@@ -16,6 +16,7 @@ from scaling.record.progress import Progress
 from scaling.record.runs import RunLog, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import write_table
+from scaling.study.closed_loop import beside_teachers, closed_loop_rows
 from scaling.study.comparisons import curve_rows
 from scaling.study.config import StudyConfig
 from scaling.study.stages import Run, Teaching
@@ -37,12 +38,16 @@ def rows_of_group(
 ) -> list[dict[str, Any]]:
     """One row per run of a group: identity, data, training, losses, closed loop."""
     banks = {teaching.k: teaching for teaching in teachings}
-    taught = {k: bank_columns(teaching.card()) for k, teaching in banks.items()}
+    taught = {k: bank_columns(teaching.card()) | teaching.conflict() for k, teaching in banks.items()}
+    beside = {k: teaching.closed_loop() for k, teaching in banks.items()}
     rows = []
     for run, student, closed in zip(runs, students, played, strict=True):
         bank = banks[run.k].bank.hash
         teaching = {"bank": bank, "bank_mode": "fixed", "expert_budget": config.expert_budget, **taught[run.k]}
         key = {"dagger": config.dagger, "bank": bank}
+        if config.pretrain.hours:
+            key["pretrain"] = config.pretrain
+        closed = {**closed, **beside_teachers(closed, beside[run.k], config.closed_loop.protocol)}
         rows.append(_row(config, family, size, run, student, closed, run.k, key, teaching))
     return rows
 
@@ -91,12 +96,15 @@ def _row(
 def bank_columns(card: BankCard) -> dict[str, Any]:
     """What a bank was trained with, and how good its experts are on average, at assist 0."""
     rows = [row for row in card.competence if row["assist"] == 0]
+    errors = [row["expert_mpjpe_rad"][0] for row in rows]
+    known = [error for error in errors if error is not None and np.isfinite(error)]
     return {
         "trainer": card.trainer,
         "expert_physics": card.physics,
         "expert_envs": card.config["envs"],
         "expert_env_steps": card.env_steps,
         "expert_survival_s_assist0": float(np.mean([row["expert_seconds"][0] for row in rows])),
+        "expert_mpjpe_rad_assist0": float(np.mean(known)) if known else None,
         "expert_survival_ratio_assist0": float(np.mean([row["survival_ratio"] for row in rows])),
         "expert_competent_share_assist0": float(np.mean([row["competent"] for row in rows])),
     }
@@ -226,10 +234,15 @@ def record_run(folder: Path, row: dict[str, Any], student: Student) -> None:
         log.finish(row)
 
 
-def write_results(out: Path, rows: Sequence[dict[str, Any]], result: LawResult) -> tuple[Path, Path]:
-    """`runs.csv` and `learning.csv` (runs by logged step), each with its JSONL twin, and `law.json`."""
+def write_results(
+    out: Path, rows: Sequence[dict[str, Any]], result: LawResult, splits: Sequence[str]
+) -> tuple[Path, Path]:
+    """`runs.csv`, `closed_loop.csv` (students beside experts and playback, by split) and `learning.csv` (runs by logged
+    step), each with its JSONL twin, and `law.json`.
+    """
     table, law = out / "runs.csv", out / "law.json"
     write_table(rows, table)
+    write_table(closed_loop_rows(rows, splits), out / "closed_loop.csv")
     write_table(curve_rows(rows, out / "runs"), out / "learning.csv")
     write_json(law, result.to_json())
     return table, law

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -14,8 +14,9 @@ from jaxtyping import Int
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
 from scaling.distill.direct import train_direct
+from scaling.distill.pretrain import pretrain
 from scaling.distill.student import Student, load_student, save_student
-from scaling.distill.valset import ValSet, make_valset
+from scaling.distill.valset import ValSet, load_conflict, make_valset
 from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, competent, load_bank, load_card, save_bank
@@ -32,9 +33,9 @@ from scaling.record.files import write_json
 from scaling.record.hashing import content_hash, file_hash
 from scaling.record.progress import Progress, say
 from scaling.record.store import Artifact, ArtifactStore
-from scaling.students.config import StudentConfig
+from scaling.students.config import Family, StudentConfig
 from scaling.students.ladder import ladder
-from scaling.study.closed_loop import play_students
+from scaling.study.closed_loop import play_teachers
 from scaling.study.config import MotionsConfig, StudyConfig
 from scaling.tracking.physics import Physics, backend_name, make_physics
 from scaling.tracking.reference import ClipStore, make_store
@@ -44,9 +45,11 @@ CORPUS_VERSION = 1
 CLUSTER_VERSION = 1
 BANK_VERSION = 4
 VALSET_VERSION = 2
+PRETRAIN_VERSION = 1
 STUDENTS_VERSION = 2
 DIRECT_VERSION = 1
-CLOSED_LOOP_VERSION = 2
+TEACHERS_VERSION = 1
+_PLAYED = "played.json"
 
 
 def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
@@ -226,20 +229,34 @@ def valset_stage(
 
 @dataclass(frozen=True)
 class Teaching:
-    """What students learn from: a clustering, its bank and its validation set."""
+    """What students learn from: a clustering, its bank, its validation set, and its experts in the closed loop."""
 
     k: int
     clusters: Artifact
     bank: Artifact
     valset: Artifact
+    played: Artifact
 
     def teacher(self) -> Teacher:
         """The loaded pieces."""
-        return Teacher(load_bank(self.bank.path)[0], load_clusters(self.clusters).labels, ValSet.load(self.valset.path))
+        return load_teacher(self.clusters, self.bank, self.valset)
 
     def card(self) -> BankCard:
         """How the bank was trained and how good it is."""
         return load_card(self.bank.path)
+
+    def conflict(self) -> dict[str, float | None]:
+        """Columns of `distill.conflict`: loss between experts on shared states, and the share of these."""
+        found = load_conflict(self.valset.path)
+        return {
+            "label_conflict": None if found is None else found.loss,
+            "shared_states": None if found is None else found.share,
+        }
+
+    def closed_loop(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Columns of experts and playback (`play_teachers`) by split."""
+        found: dict[str, dict[str, dict[str, Any]]] = read_json(self.played.path / _PLAYED)
+        return found
 
     def taught(self, segments: Int[np.ndarray, "n"], teachers: str) -> Int[np.ndarray, "m"]:
         """The segments with a teacher: all of them, or those whose expert is competent.
@@ -257,6 +274,11 @@ class Teaching:
         return kept
 
 
+def load_teacher(clusters: Artifact, bank: Artifact, valset: Artifact) -> Teacher:
+    """What students learn from, loaded."""
+    return Teacher(load_bank(bank.path)[0], load_clusters(clusters).labels, ValSet.load(valset.path))
+
+
 def teaching_stages(
     store: ArtifactStore,
     config: StudyConfig,
@@ -268,7 +290,8 @@ def teaching_stages(
     clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed, config.bank))
     bank = keep(f"experts K={k}", bank_stage(store, config, corpus, clusters))
     valset = keep(f"validation set K={k}", valset_stage(store, config, corpus, clusters, bank))
-    return Teaching(k, clusters, bank, valset)
+    played = keep(f"closed loop of experts K={k}", teachers_stage(store, config, corpus, clusters, bank))
+    return Teaching(k, clusters, bank, valset, played)
 
 
 @dataclass(frozen=True)
@@ -295,19 +318,56 @@ def runs_of(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[Run]:
 
 def student_config(config: StudyConfig, family: str, size: str) -> StudentConfig:
     """The ladder's student for this study's observations."""
-    kind = cast(Literal["mlp", "transformer"], family)
-    return ladder(kind, size, observation_dim(STUDENT_TERMS), context=config.context, history=config.history)
+    sized = ladder(
+        cast(Family, family),
+        size,
+        observation_dim(STUDENT_TERMS),
+        context=config.context,
+        history=config.history,
+        look_ahead=config.look_ahead,
+    )
+    return replace(sized, auxiliary=config.auxiliary, dtype=config.dtype, remat=config.remat)
+
+
+def pretrain_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, family: str, size: str
+) -> Artifact | None:
+    """The student's trunk, once for each seed, from reference motion alone; None where the study asks for no hours."""
+    if config.pretrain.hours == 0:
+        return None
+    student = student_config(config, family, size)
+    key = {"student": student, "pretrain": config.pretrain, "seeds": config.seeds, "seed": config.seed}
+
+    def build(work: Path) -> None:
+        held, seeds = Corpus.load(corpus.path), range(config.seeds)
+        for seed, trained in zip(seeds, pretrain(student, held, config.pretrain, seeds, config.seed), strict=True):
+            save_student(work / f"seed{seed}", trained)
+
+    return store.stage("pretrained", key, {"corpus": corpus}, PRETRAIN_VERSION, build)
 
 
 def students_stage(
-    store: ArtifactStore, config: StudyConfig, corpus: Artifact, teachings: Sequence[Teaching], family: str, size: str
+    store: ArtifactStore,
+    config: StudyConfig,
+    corpus: Artifact,
+    teachings: Sequence[Teaching],
+    family: str,
+    size: str,
+    pretrained: Artifact | None = None,
 ) -> Artifact:
-    """All runs of one student, trained in one vmapped program."""
+    """All runs of one student, trained in one vmapped program; each begins with the trunk of its seed if there is one.
+
+    Raises ValueError where the study is pretrained and no trunk is given.
+    """
+    if (pretrained is not None) != (config.pretrain.hours > 0):
+        raise ValueError(f"pretrain.hours is {config.pretrain.hours:g} and the trunk is {pretrained}")
     student = student_config(config, family, size)
     inputs: dict[str, Artifact] = {"corpus": corpus}
     for teaching in teachings:
         inputs |= {f"bank-{teaching.k}": teaching.bank, f"valset-{teaching.k}": teaching.valset}
         inputs |= {f"clusters-{teaching.k}": teaching.clusters}
+    if pretrained is not None:
+        inputs["pretrained"] = pretrained
     key = {
         "student": student,
         "dagger": config.dagger,
@@ -323,7 +383,11 @@ def students_stage(
         runs = runs_of(config, held, load_clusters(teachings[0].clusters))
         rounds = work / "rounds"
         specs = [
-            replace(run.spec, segments=teachings[run.spec.teacher].taught(run.spec.segments, config.dagger.teachers))
+            replace(
+                run.spec,
+                segments=teachings[run.spec.teacher].taught(run.spec.segments, config.dagger.teachers),
+                pretrained=None if pretrained is None else load_student(pretrained.path / f"seed{run.seed}"),
+            )
             for run in runs
         ]
         students = train_group(
@@ -358,7 +422,8 @@ def direct_stage(
     store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact, family: str, size: str
 ) -> Artifact:
     """The same student without experts, one run after the other; an interruption costs the run it falls in alone."""
-    student, direct = student_config(config, family, size), config.direct
+    # Nobody predicts there what the next frame will be.
+    student, direct = replace(student_config(config, family, size), auxiliary=0.0), config.direct
     if direct is None:
         raise ValueError("the study trains no student directly")
     key = {
@@ -391,26 +456,24 @@ def load_students(artifact: Artifact, runs: Sequence[Run]) -> list[Student]:
     return [load_student(artifact.path / run.spec.name) for run in runs]
 
 
-def closed_loop_stage(
-    store: ArtifactStore, config: StudyConfig, corpus: Artifact, students: Artifact, runs: Sequence[Run], split: str
+def teachers_stage(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, clusters: Artifact, bank: Artifact
 ) -> Artifact:
-    """Every student of a group on the same starts of a split, in converged C MuJoCo, at `assist` and at 0."""
-    key = {"closed_loop": config.closed_loop, "assist": config.assist, "split": split, "seed": config.seed}
+    """The experts, each on the clips of its cluster, and open-loop playback, on the starts that students have."""
+    key = {"closed_loop": config.closed_loop, "assist": config.assist, "seed": config.seed}
 
     def build(work: Path) -> None:
-        held = Corpus.load(corpus.path)
-        trained, clips = load_students(students, runs), held.indices(split)
-        write_json(
-            work / "closed_loop.json",
-            play_students(trained, store_of(held), clips, config.assist, config.closed_loop),
-        )
+        held, experts = Corpus.load(corpus.path), load_bank(bank.path)[0]
+        labels, clips = load_clusters(clusters).labels, store_of(held)
+        found = {
+            split: play_teachers(experts, labels, clips, held.indices(split), config.assist, config.closed_loop)
+            for split in config.closed_loop.splits
+            if len(held.indices(split))
+        }
+        write_json(work / _PLAYED, found)
 
-    return store.stage("closed_loop", key, {"corpus": corpus, "students": students}, CLOSED_LOOP_VERSION, build)
-
-
-def load_closed_loop(artifact: Artifact) -> list[dict[str, Any]]:
-    """The closed-loop columns of a finished group, in the order of its runs."""
-    return read_json(artifact.path / "closed_loop.json")
+    inputs = {"corpus": corpus, "clusters": clusters, "bank": bank}
+    return store.stage("teachers", key, inputs, TEACHERS_VERSION, build)
 
 
 def read_json(path: Path) -> Any:

@@ -52,6 +52,13 @@ def students_seconds(config: StudyConfig, family: str, size: str, device: Device
     return device.start_s + run_count(config) * (frames / device.steps_s + flops / device.flops_s)
 
 
+def pretrain_seconds(config: StudyConfig, family: str, size: str, device: Device) -> float:
+    """Training of the trunks of all seeds on reference motion."""
+    pretrain, student = config.pretrain, student_config(config, family, size)
+    tokens = config.seeds * pretrain.updates * pretrain.batch * pretrain.steps
+    return device.start_s + tokens * training_flops_per_token(student) / device.flops_s
+
+
 def played_seconds(config: StudyConfig, device: Device) -> float:
     """Closed loop of a group at one or two strengths of assistance, in C MuJoCo."""
     steps = config.closed_loop.starts * config.closed_loop.seconds * 50 * (2 if config.assist else 1)

@@ -12,14 +12,14 @@ from typing import Any
 
 from scaling.motion.corpus import Corpus
 from scaling.record.store import Artifact, ArtifactStore, Input
-from scaling.study import stages, sweep_cost
+from scaling.study import judge, stages, sweep_cost
 from scaling.study.config import StudyConfig
 from scaling.study.results import direct_rows, rows_of_group
 from scaling.study.stages import Teaching
 from scaling.study.sweep import Job, Needed, Run, job_key
 from scaling.study.sweep_cost import Device
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 _UNBUILT = Path("not-built-yet")
 
 
@@ -90,22 +90,41 @@ class StudyJobs:
         for k in config.clusters:
             teachings |= self._teaching(config, corpus, k)
         yield from teachings.values()
+        reference = None
+        if config.reference:
+            apart = judge.reference_study(config)
+            clusters, bank, reference = self._learned_from(apart, corpus, config.clusters[0], "reference: ")
+            yield from (clusters, bank, reference)
         for family in config.families:
             for size in config.sizes:
-                yield from self._student(config, corpus, teachings, family, size)
+                yield from self._student(config, corpus, teachings, reference, family, size)
 
     def _teaching(self, config: StudyConfig, corpus: Job, k: int) -> dict[str, Job]:
-        """Clustering, bank and validation set of `k` experts: one job each, however many students need them."""
+        """What `k` experts come to: one job each, however many students need them."""
+        clusters, bank, valset = self._learned_from(config, corpus, k)
+        played = _stage(
+            f"closed loop of experts K={k}",
+            lambda store, given: stages.teachers_stage(
+                store, config, given["corpus"], given["clusters"], given["bank"]
+            ),
+            {"corpus": corpus, "clusters": clusters, "bank": bank},
+            {"clusters": k, "closed_loop": config.closed_loop, "assist": config.assist},
+            sweep_cost.played_seconds(config, self.device),
+        )
+        return {f"clusters-{k}": clusters, f"bank-{k}": bank, f"valset-{k}": valset, f"played-{k}": played}
+
+    def _learned_from(self, config: StudyConfig, corpus: Job, k: int, words: str = "") -> tuple[Job, Job, Job]:
+        """Clustering, bank and validation set of `k` experts."""
         start = self.device.start_s
         clusters = _stage(
-            f"clusters K={k}",
+            f"{words}clusters K={k}",
             lambda store, given: stages.cluster_stage(store, given["corpus"], k, config.seed, config.bank),
             {"corpus": corpus},
             {"clusters": k, "seed": config.seed},
             start,
         )
         bank = _stage(
-            f"experts K={k}",
+            f"{words}experts K={k}",
             lambda store, given: stages.bank_stage(store, config, given["corpus"], given["clusters"], k),
             {"corpus": corpus, "clusters": clusters},
             {"clusters": k, "experts": config.experts, "seed": config.seed},
@@ -113,34 +132,50 @@ class StudyJobs:
             sweep_cost.bank_megabytes(config, k),
         )
         valset = _stage(
-            f"validation set K={k}",
+            f"{words}validation set K={k}",
             lambda store, given: stages.valset_stage(store, config, given["corpus"], given["clusters"], given["bank"]),
             {"corpus": corpus, "clusters": clusters, "bank": bank},
             {"clusters": k, "val": config.val},
             2 * start,
         )
-        return {f"clusters-{k}": clusters, f"bank-{k}": bank, f"valset-{k}": valset}
+        return clusters, bank, valset
 
     def _student(
-        self, config: StudyConfig, corpus: Job, teachings: Mapping[str, Job], family: str, size: str
+        self,
+        config: StudyConfig,
+        corpus: Job,
+        teachings: Mapping[str, Job],
+        reference: Job | None,
+        family: str,
+        size: str,
     ) -> Iterator[Job]:
         """All arms and seeds of one student, its closed loop and its rows; the same without experts where asked."""
         given_all = {"corpus": corpus, **teachings}
         words = f"{family} {size}"
         figures = {"family": family, "size": size, "arms": config.arms, "seeds": config.seeds, "dagger": config.dagger}
+        trunk: dict[str, Job] = {}
+        if config.pretrain.hours:
+            trunk["pretrained"] = _stage(
+                f"pretraining {words}",
+                functools.partial(self._pretrained, config, family, size),
+                {"corpus": corpus},
+                {"family": family, "size": size, "pretrain": config.pretrain, "seeds": config.seeds},
+                sweep_cost.pretrain_seconds(config, family, size, self.device),
+            )
+            yield trunk["pretrained"]
         group = _stage(
             f"students {words} K={','.join(map(str, config.clusters))}",
             lambda store, given: stages.students_stage(
-                store, config, given["corpus"], _teachings(config, given), family, size
+                store, config, given["corpus"], _teachings(config, given), family, size, given.get("pretrained")
             ),
-            given_all,
+            given_all | trunk,
             figures,
             sweep_cost.students_seconds(config, family, size, self.device),
             sweep_cost.students_megabytes(config, family, size),
         )
-        played = self._played(config, corpus, teachings, group, words, stages.runs_of)
-        yield from (group, played)
-        yield _rows(config, family, size, given_all | {"students": group, "played": played}, taught=True)
+        played = self._played(config, corpus, teachings, reference, group, words, stages.runs_of)
+        yield from (group, *played.values())
+        yield _rows(config, family, size, given_all | {"students": group, **played}, taught=True)
         if config.direct is None:
             return
         strata = teachings[f"clusters-{config.clusters[0]}"]
@@ -151,21 +186,52 @@ class StudyJobs:
             figures | {"direct": config.direct},
             sweep_cost.students_seconds(config, family, size, self.device),
         )
-        played = self._played(config, corpus, teachings, alone, f"{words}, direct", stages.direct_runs)
-        yield from (alone, played)
-        yield _rows(config, family, size, given_all | {"students": alone, "played": played}, taught=False)
+        played = self._played(config, corpus, teachings, reference, alone, f"{words}, direct,", stages.direct_runs)
+        yield from (alone, *played.values())
+        yield _rows(config, family, size, given_all | {"students": alone, **played}, taught=False)
+
+    @staticmethod
+    def _pretrained(
+        config: StudyConfig, family: str, size: str, store: ArtifactStore, given: Mapping[str, Artifact]
+    ) -> Artifact:
+        made = stages.pretrain_stage(store, config, given["corpus"], family, size)
+        assert made is not None
+        return made
 
     def _played(
-        self, config: StudyConfig, corpus: Job, teachings: Mapping[str, Job], group: Job, words: str, runs_of: Any
-    ) -> Job:
-        def call(store: ArtifactStore, given: Mapping[str, Artifact]) -> Artifact:
-            built = isinstance(store, Builds)
-            runs = _runs(runs_of, config, given["corpus"], given["clusters"]) if built else []
-            return stages.closed_loop_stage(store, config, given["corpus"], given["students"], runs, "val")
+        self,
+        config: StudyConfig,
+        corpus: Job,
+        teachings: Mapping[str, Job],
+        reference: Job | None,
+        group: Job,
+        words: str,
+        runs_of: Any,
+    ) -> dict[str, Job]:
+        """The closed loop of a group, one job a split, and its loss against the reference bank, if any."""
+
+        def runs(store: ArtifactStore, given: Mapping[str, Artifact]) -> list[stages.Run]:
+            return _runs(runs_of, config, given["corpus"], given["clusters"]) if isinstance(store, Builds) else []
+
+        def play(store: ArtifactStore, given: Mapping[str, Artifact], split: str) -> Artifact:
+            return judge.closed_loop_stage(store, config, given["corpus"], given["students"], runs(store, given), split)
+
+        def measure(store: ArtifactStore, given: Mapping[str, Artifact]) -> Artifact:
+            return judge.reference_stage(store, given["corpus"], given["valset"], given["students"], runs(store, given))
 
         needs = {"corpus": corpus, "clusters": teachings[f"clusters-{config.clusters[0]}"], "students": group}
         figures = {"closed_loop": config.closed_loop, "assist": config.assist}
-        return _stage(f"closed loop {words}", call, needs, figures, sweep_cost.played_seconds(config, self.device))
+        seconds = sweep_cost.played_seconds(config, self.device)
+        found = {}
+        for split in config.closed_loop.splits:
+            one = functools.partial(play, split=split)
+            found[f"played-{split}"] = _stage(
+                f"closed loop {words} on {split}", one, needs, figures | {"split": split}, seconds
+            )
+        if reference is not None:
+            needs = needs | {"valset": reference}
+            found["reference"] = _stage(f"reference loss {words}", measure, needs, {"seed": config.seed}, 10.0)
+        return found
 
 
 @functools.cache
@@ -177,7 +243,8 @@ def _corpus(motions: Any, corpus: Any, arms: tuple[float, ...], clusters: tuple[
 
 
 def _teachings(config: StudyConfig, given: Mapping[str, Artifact]) -> list[Teaching]:
-    return [Teaching(k, given[f"clusters-{k}"], given[f"bank-{k}"], given[f"valset-{k}"]) for k in config.clusters]
+    parts = ("clusters", "bank", "valset", "played")
+    return [Teaching(k, *(given[f"{part}-{k}"] for part in parts)) for k in config.clusters]
 
 
 def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact) -> list[stages.Run]:
@@ -193,7 +260,8 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
         strata = given[f"clusters-{config.clusters[0]}"]
         runs = _runs(stages.runs_of if taught else stages.direct_runs, config, given["corpus"], strata)
         students = stages.load_students(given["students"], runs)
-        played = stages.load_closed_loop(given["played"])
+        splits = {split: given[f"played-{split}"] for split in config.closed_loop.splits}
+        played = judge.load_closed_loop(splits, given.get("reference"))
         if taught:
             return rows_of_group(config, family, size, runs, students, played, _teachings(config, given))
         return direct_rows(config, family, size, runs, students, played)

@@ -6,13 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from scaling.distill.config import ValConfig
-from scaling.distill.group import Group, RunSpec, Teacher
-from scaling.distill.valset import make_valset
-from scaling.motion.corpus import CorpusConfig, build_corpus
-from scaling.motion.segment import SegmentConfig
-from scaling.motion.synthetic import corpus_motions
-from tests.distill.samples import CONFIG, STUDENT, ToyPhysics, linear_bank
+from scaling.distill import dagger
+from scaling.distill.group import Group
+from tests.distill.samples import CONFIG, STUDENT, ToyPhysics, make_corpus, make_runs, make_teachers
 
 
 @pytest.fixture(scope="session")
@@ -23,29 +19,20 @@ def physics():
 
 @pytest.fixture(scope="session")
 def corpus():
-    """Two families, twelve short takes; both families have `val` segments."""
-    motions = corpus_motions(48.0, 0, families=("squat", "arm_wave"), take_seconds=4.0)
-    made = build_corpus(motions, CorpusConfig(segments=SegmentConfig(4.0, 4.0, 8.0), val=0.34, test=0.16))
-    assert {made.families[index] for index in made.indices("val")} == {"squat", "arm_wave"}
-    return made
+    """See `make_corpus`."""
+    return make_corpus()
 
 
 @pytest.fixture(scope="session")
 def teachers(corpus, physics):
-    """A bank of two experts (one a family) and a bank of one, each with its validation set."""
-    family = np.array([name == "squat" for name in corpus.families], np.int32)
-    config = ValConfig(sequences=8, steps=12)
-    made = []
-    for bank, labels in ((linear_bank(2, 0, 0.3), family), (linear_bank(1, 1), 0 * family)):
-        made.append(Teacher(bank, labels, make_valset(bank, labels, corpus, physics, config)))
-    return made
+    """See `make_teachers`."""
+    return make_teachers(corpus, physics)
 
 
 @pytest.fixture(scope="session")
 def runs(corpus):
-    """A run on one segment taught by the first bank, and one on all of `train` taught by the second."""
-    train = corpus.indices("train")
-    return [RunSpec("small", train[:1], 5), RunSpec("whole", train, 6, teacher=1)]
+    """See `make_runs`."""
+    return make_runs(corpus)
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +57,21 @@ def fresh(group):
     state, _ = group.start()
     params = jax.tree.map(np.asarray, state.params)
     return {**params, "head": {**params["head"], "kernel": 100 * params["head"]["kernel"]}}
+
+
+@pytest.fixture
+def train(group, monkeypatch):
+    """`train(work=None, group=the shared one)`: `train_group` on programs that are compiled already."""
+
+    def run(work=None, group=group):
+        monkeypatch.setattr(dagger, "Group", lambda *_: group)
+        given = (group.student, group.runs, group.teachers, group.corpus, group.physics, group.config)
+        return dagger.train_group(*given, work)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def straight(group):
+    """What the shared group comes to, trained without a break and without a folder."""
+    return dagger._Training(group, None).run()

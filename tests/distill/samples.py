@@ -5,8 +5,13 @@ import numpy as np
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, STUDENT_TERMS, observation_dim
-from scaling.distill.config import DaggerConfig
+from scaling.distill.config import DaggerConfig, ValConfig
+from scaling.distill.group import RunSpec, Teacher
+from scaling.distill.valset import make_valset
 from scaling.experts.bank import Bank
+from scaling.motion.corpus import CorpusConfig, build_corpus
+from scaling.motion.segment import SegmentConfig
+from scaling.motion.synthetic import corpus_motions
 from scaling.robot.model import STANDARD
 from scaling.students.config import StudentConfig
 from scaling.tracking.env import EnvConfig
@@ -58,3 +63,27 @@ def linear_bank(experts, seed, privileged=0.0):
         (jnp.asarray(bias, jnp.float32),),
         Normaliser(jnp.asarray(0 * wide, jnp.float32), jnp.asarray(wide, jnp.float32)),
     )
+
+
+def make_corpus():
+    """Two families, twelve short takes; both families have `val` segments."""
+    motions = corpus_motions(48.0, 0, families=("squat", "arm_wave"), take_seconds=4.0)
+    made = build_corpus(motions, CorpusConfig(segments=SegmentConfig(4.0, 4.0, 8.0), val=0.34, test=0.16))
+    assert {made.families[index] for index in made.indices("val")} == {"squat", "arm_wave"}
+    return made
+
+
+def make_teachers(corpus, physics):
+    """A bank of two experts (one a family) and a bank of one, each with its validation set."""
+    family = np.array([name == "squat" for name in corpus.families], np.int32)
+    config = ValConfig(sequences=8, steps=12)
+    made = []
+    for bank, labels in ((linear_bank(2, 0, 0.3), family), (linear_bank(1, 1), 0 * family)):
+        made.append(Teacher(bank, labels, make_valset(bank, labels, corpus, physics, config)))
+    return made
+
+
+def make_runs(corpus):
+    """A run on one segment taught by the first bank, and one on all of `train` taught by the second."""
+    train = corpus.indices("train")
+    return [RunSpec("small", train[:1], 5), RunSpec("whole", train, 6, teacher=1)]

@@ -30,8 +30,8 @@ def test_resume_is_exact_in_real_physics(corpus, teachers, runs, tmp_path, monke
         assert found.curve[-1]["train_loss"] < 0.6 * found.curve[0]["train_loss"]
     save = Rounds.save
 
-    def only_save(self, *round_):
-        save(self, *round_)
+    def only_save(self, *point):
+        save(self, *point)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Rounds, "save", only_save)

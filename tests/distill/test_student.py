@@ -116,6 +116,9 @@ def test_a_corpus_without_val_is_told(corpus, physics):
         ({"beta": (1.5,)}, "beta"),
         ({"assist": 2.0}, "assist 2"),
         ({"learning_rate": 0.0}, "learning_rate 0"),
+        ({"aggregation": "some"}, "aggregation 'some'"),
+        ({"rate_rule": "depth"}, "rate_rule 'depth'"),
+        ({"rate_width": 0}, "rate_width 0"),
     ],
 )
 def test_a_config_names_the_value_it_refuses(changes, named):

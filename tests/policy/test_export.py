@@ -50,6 +50,18 @@ def test_every_backend_gives_the_flax_actions(exported, backend):
         assert off.raw < TOLERANCE, (case, off)
 
 
+@pytest.mark.parametrize("family", ["tcn", "gru"])
+def test_cheap_families_are_exported_too(family, tmp_path):
+    """Rings of inputs and hidden states, a student that reads less, and one whose second head stays behind."""
+    folder = export_policy(*student(family), ROW, tmp_path / family)
+    vectors = load_vectors(folder / VECTORS)
+    np.testing.assert_allclose(vectors["random"]["action"], whole_sequence(family, vectors["random"]), atol=2e-5)
+    assert np.abs(vectors["random"]["action"]).max() > 0.3
+    for backend in BACKENDS:
+        for case, off in parity(load_policy(folder, backend=backend), folder).items():
+            assert off.limited < TOLERANCE and off.relative < TOLERANCE, (backend, case, off)
+
+
 def test_a_shuffled_observation_would_be_noticed(exported):
     """The parity is no tautology: one entry out of place is far beyond the tolerance."""
     folder, _ = exported

@@ -1,4 +1,4 @@
-"""Small students of both families, with a head loud enough for a comparison to mean something."""
+"""Small students of all families, with a head loud enough for a comparison to mean something."""
 
 import jax
 import pytest
@@ -8,6 +8,9 @@ from scaling.students.config import StudentConfig
 
 TRANSFORMER = StudentConfig("transformer", obs_dim=7, width=16, depth=2, heads=2, context=4, action_dim=3)
 MLP = StudentConfig("mlp", obs_dim=7, width=16, depth=2, history=3, action_dim=3)
+TCN = StudentConfig("tcn", obs_dim=7, width=16, depth=3, context=4, action_dim=3)
+GRU = StudentConfig("gru", obs_dim=7, width=16, depth=2, context=4, action_dim=3)
+TINY = {config.family: config for config in (TRANSFORMER, MLP, TCN, GRU)}
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +30,7 @@ def transformer(loud):
     return TRANSFORMER, loud(TRANSFORMER, jax.random.key(0))
 
 
-@pytest.fixture(scope="session", params=[TRANSFORMER, MLP], ids=["transformer", "mlp"])
+@pytest.fixture(scope="session", params=TINY.values(), ids=TINY)
 def tiny(request, loud):
     """(config, loud parameters) of each family."""
     return request.param, loud(request.param, jax.random.key(0))

@@ -35,9 +35,11 @@ def test_decode_equals_forward_with_resets(tiny, sequence):
     np.testing.assert_allclose(stepped, full, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("family", ["transformer", "mlp"])
-def test_smallest_rung_decodes_500_steps_exactly(family, loud):
-    config = ladder(family, "0.05M", 200)
+@pytest.mark.parametrize(
+    ("family", "context"), [("transformer", 16), ("transformer", 64), ("mlp", 32), ("tcn", 32), ("gru", 32)]
+)
+def test_smallest_rung_decodes_500_steps_exactly(family, context, loud):
+    config = ladder(family, "0.05M", 200, context=context)
     params = loud(config, jax.random.key(3))
     obs, start = jax.random.normal(jax.random.key(4), (2, 500, 200)), jnp.zeros((2, 500), bool)
     full = forward(config, params, obs)

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
+from scaling.distill.pretrain import PretrainConfig
 from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
@@ -29,11 +31,13 @@ from scaling.motion.synthetic import generate
 from scaling.record.runs import read_log, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import read_table, rows_of
+from scaling.students.config import FAMILIES
+from scaling.students.ladder import ladder
 from scaling.study import experiments
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart, with_bank
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
-from scaling.study.stages import Teaching, corpus_stage, teaching_stages
+from scaling.study.stages import Teaching, corpus_stage, student_config, teaching_stages
 from scaling.tracking.env import EnvConfig
 
 ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)
@@ -80,7 +84,7 @@ def finished(tmp_path_factory):
     """The study run once: its folder, its summary, and its rows as they were then."""
     out = tmp_path_factory.mktemp("study")
     # as a newcomer gives it: relative to where they stand
-    summary = run_study(tiny(), Path(os.path.relpath(out)), "a command")
+    summary = run_study(tiny(reference=True), Path(os.path.relpath(out)), "a command")
     return out, summary, rows_of(read_table(summary["table"]))
 
 
@@ -102,6 +106,16 @@ def test_everything_a_newcomer_is_promised_is_there(finished):
     assert all(row["expert_budget"] == "per_expert" and row["expert_envs"] == 8 for row in rows)
     assert all(row["expert_env_steps"] == row["clusters"] * 8 * 4 * 2 for row in rows)
     assert all(np.isfinite(row["expert_survival_ratio_assist0"]) for row in rows)
+    assert all(np.isfinite(row["val_loss_reference"]) for row in rows)
+    for row in rows:  # K = 1 has no neighbours; of two experts some states may be shared, or none
+        assert (row["shared_states"] is None) == (row["clusters"] == 1)
+        assert (row["label_conflict"] is not None) == bool(row["shared_states"])
+        for split in ("", "test_"):
+            gap = row[f"{split}survival_s"] - row[f"{split}experts_survival_s"]
+            assert row[f"{split}gap_survival_s"] == pytest.approx(gap)
+    beside = rows_of(read_table(finished[0] / "closed_loop.csv"))
+    assert len(beside) == 2 * 2 * (2 * 2 + len(rows))  # splits and assists of two banks' experts and playback, and rows
+    assert {row["who"] for row in beside if row["who"].startswith("open_loop")} == {"open_loop K=2", "open_loop K=1"}
     for bank in summary["banks"]:
         assert (Path(bank) / "pictures" / "worst" / "strip.png").is_file()
         [events] = sorted((Path(bank) / "log" / "tensorboard").iterdir())[-1:]
@@ -115,7 +129,7 @@ def test_a_second_call_redoes_nothing_and_says_the_same(finished):
     out, summary, _ = finished
     before = Path(summary["table"]).read_bytes()
     began = time.perf_counter()
-    again = run_study(tiny(), out, "a command")
+    again = run_study(tiny(reference=True), out, "a command")
     assert set(again["cached"]) == set(again["seconds"])
     assert Path(again["table"]).read_bytes() == before
     assert again["sentences"] == summary["sentences"]
@@ -144,10 +158,10 @@ DIRECT = DirectConfig(
 @pytest.mark.slow
 def test_students_without_experts_stand_beside_those_with(finished):
     out, _, whole = finished
-    again = run_study(tiny(direct=DIRECT), out, "a command")
+    again = run_study(tiny(direct=DIRECT, reference=True), out, "a command")
     assert {name for name in again["seconds"] if name not in again["cached"]} >= {
         "direct mlp 0.05M",
-        "closed loop mlp 0.05M, direct",
+        "closed loop mlp 0.05M, direct, on val",
     }
     rows = rows_of(read_table(again["table"]))
     taught, alone = rows[: len(whole)], rows[len(whole) :]
@@ -160,16 +174,30 @@ def test_students_without_experts_stand_beside_those_with(finished):
 
 
 @pytest.mark.slow
+def test_a_pretrained_student_with_a_second_head_goes_all_the_way(finished):
+    out, _, whole = finished
+    pretrained = PretrainConfig(hours=0.005, updates=8, batch=2, steps=8)
+    again = run_study(tiny(families=("gru",), pretrain=pretrained, auxiliary=0.5, look_ahead=(10,)), out, "a command")
+    assert {"corpus", "experts K=2", "validation set K=1"} <= set(again["cached"])
+    assert "pretraining gru 0.05M" in again["seconds"]
+    rows = rows_of(read_table(again["table"]))
+    assert [(row["arm"], row["seed"], row["clusters"]) for row in rows] == [
+        (row["arm"], row["seed"], row["clusters"]) for row in whole
+    ]
+    for row in rows:
+        assert row["pretrain_hours"] == 0.005 and np.isfinite(row["val_auxiliary"]) and np.isfinite(row["val_loss"])
+        assert row["params"] == sum(value for name, value in row.items() if name.startswith("params_"))
+    assert again["export_max_abs_difference"] < 1e-5
+
+
+@pytest.mark.slow
 def test_a_kept_bank_takes_the_place_of_training(finished, tmp_path):
     out, summary, _ = finished
     [corpus_folder] = [path for path in (out / "store" / "corpus").iterdir() if (path / "corpus.json").exists()]
     corpus = Corpus.load(corpus_folder)
     bank, card = load_bank(Path(summary["banks"][0]))
-    [clusters] = [
-        found
-        for path in (out / "store" / "clusters").glob("*/clusters.json")
-        if (found := json.loads(path.read_text()))["report"]["clusters"] == 2
-    ]
+    found = json.loads((Path(summary["banks"][0]) / "done.json").read_text())["inputs"]["clusters"]
+    clusters = json.loads((out / "store" / "clusters" / found / "clusters.json").read_text())
     config = {"motions": asdict(tiny().motions), "clustering": clusters["report"]}
     save_kept(tmp_path / "kept", bank, card, np.array(clusters["labels"]), corpus, config, "a command")
     study = with_bank(tiny(assist=0.1), str(tmp_path / "kept"))
@@ -237,7 +265,7 @@ def teaching_of(folder, *held):
     card = BankCard("ppo", "mujoco", 0.1, 2, 0, {}, competence)
     (folder / "card.json").write_text(json.dumps(asdict(card)))
     artifact = Artifact("any", folder, "hash", True, 0.0)
-    return Teaching(2, artifact, artifact, artifact)
+    return Teaching(2, artifact, artifact, artifact, artifact)
 
 
 def test_students_may_do_without_experts_below_target(tmp_path):
@@ -267,6 +295,25 @@ def test_a_recipe_of_experts_brings_its_harness():
         experiments.override(config, "experts", "pop")
     with pytest.raises(InputError, match="--set experts=ppo first"):
         experiments.override(quickstart(), "assist", "0.1")
+
+
+def test_a_study_says_what_its_students_are():
+    config = tiny(families=FAMILIES, sizes=("0.05M", "0.2M"))
+    for family in FAMILIES:
+        plain = student_config(config, family, "0.2M")
+        assert plain == ladder(family, "0.2M", observation_dim(STUDENT_TERMS))
+    changed = config
+    for path, value in {"look_ahead": "10", "auxiliary": "0.5", "dtype": "bfloat16", "remat": "true"}.items():
+        changed = experiments.override(changed, path, value)
+    found = student_config(changed, "gru", "0.2M")
+    assert (found.look_ahead, found.auxiliary, found.dtype, found.remat) == ((10,), 0.5, "bfloat16", True)
+    assert experiments.override(config, "look_ahead", "").look_ahead == ()
+    assert experiments.override(config, "pretrain.hours", "0.5").pretrain == PretrainConfig(hours=0.5)
+    with pytest.raises(InputError, match="look_ahead is"):
+        experiments.override(config, "look_ahead", "7")
+    for path, value in (("dtype", "float16"), ("auxiliary", "-1"), ("pretrain.hours", "-1")):
+        with pytest.raises(InputError, match=f"{path.split('.')[-1]}={value}"):
+            experiments.override(config, path, value)
 
 
 def test_overrides_by_dotted_path_and_their_typos():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scaling.distill.student import CIRCUMSTANCES
 from scaling.record.hashing import content_hash
 from scaling.record.ledger import Ledger
 from scaling.record.shelf import LocalShelf
@@ -68,14 +69,38 @@ def test_keys_are_those_of_the_artifact_store_and_follow_what_they_cover():
     changed = replace(base, seeds=1, dagger=replace(base.dagger, updates=6))
     after = {job.name: job for job in Sweep("other", grid(changed, {"seeds": (1,)}), StudyJobs()).jobs().values()}
     differing = {name for name in jobs if jobs[name].key != after[name].key}
-    assert differing == {"students mlp 0.05M K=2,1", "closed loop mlp 0.05M", "rows mlp 0.05M K=2,1"}
+    closed = {f"closed loop mlp 0.05M on {split}" for split in ("val", "test")}
+    assert differing == {"students mlp 0.05M K=2,1", "rows mlp 0.05M K=2,1"} | closed
     assert set(jobs["experts K=2"].needs) == {"corpus", "clusters"}
+
+
+def test_a_reference_bank_is_of_another_seed_and_teaches_nobody():
+    [run] = grid(tiny(reference=True), {"seeds": (1,)})
+    jobs = {job.name: job for job in StudyJobs()(run)}
+    assert jobs["reference: experts K=2"].key != jobs["experts K=2"].key
+    reference = jobs["reference: validation set K=2"].key
+    assert reference not in jobs["students mlp 0.05M K=2,1"].needs.values()
+    assert jobs["reference loss mlp 0.05M"].needs["valset"] == reference
+    assert jobs["rows mlp 0.05M K=2,1"].needs["reference"] == jobs["reference loss mlp 0.05M"].key
 
 
 def test_direct_students_wait_for_no_bank():
     jobs = {job.name: job for job in StudyJobs()(grid(tiny(direct=DIRECT), {"seeds": (1,)})[0])}
     assert set(jobs["direct mlp 0.05M"].needs) == {"corpus", "clusters"}
     assert jobs["rows mlp 0.05M K=2,1, direct"].rows
+
+
+def test_a_trunk_waits_for_the_corpus_alone_and_its_hours_are_an_axis():
+    base = tiny(seeds=1, clusters=(2,))
+    plain = {job.name: job for job in StudyJobs()(grid(base, {"seeds": (1,)})[0])}
+    runs = grid(base, {"pretrain.hours": (0.0, 0.004, 0.008)})
+    none, some, more = ({job.name: job for job in StudyJobs()(run)} for run in runs)
+    assert {name: job.key for name, job in none.items()} == {name: job.key for name, job in plain.items()}
+    assert set(some["pretraining mlp 0.05M"].needs) == {"corpus"}
+    students = "students mlp 0.05M K=2"
+    assert some[students].needs["pretrained"] == some["pretraining mlp 0.05M"].key
+    assert len({jobs[students].key for jobs in (none, some, more)}) == 3
+    assert some["experts K=2"].key == none["experts K=2"].key
 
 
 def test_a_stage_that_is_not_what_was_planned_is_not_built(tmp_path):
@@ -105,7 +130,7 @@ def test_a_study_through_the_engine_has_the_rows_of_the_study(tmp_path, monkeypa
     write_table(found, tmp_path / "engine.csv")
     whole = rows_of(read_table(run_study(tiny(clusters=(2,), seeds=1, arms=(0.5, 1.0)), tmp_path / "alone")["table"]))
     for row, same in zip(rows_of(read_table(tmp_path / "engine.csv")), whole, strict=True):
-        assert {name: row[name] for name in same if name != "seconds"} == {
-            name: value for name, value in same.items() if name != "seconds"
+        assert {name: row[name] for name in same if name not in CIRCUMSTANCES} == {
+            name: value for name, value in same.items() if name not in CIRCUMSTANCES
         }
         assert row["sweep_attempts"] == 1
