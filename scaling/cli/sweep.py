@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli import suggestions
 from scaling.cli.output import Grid, Outcome, pairs
 from scaling.cli.parser import Parser, Verbs, add, family
 from scaling.errors import InputError
@@ -26,6 +27,7 @@ def add_verbs(verbs: Verbs) -> None:
     _verb(rooms, "plan", _plan, "what is new, cached, running, failed or blocked, and what it will cost")
     work = _verb(rooms, "work", _work, "claim and run until nothing is left", on_signal="save")
     work.add_argument("--max-runs", type=int, metavar="N", help="stop after this many runs of this worker")
+    work.add_argument("--only", nargs="+", default=[], metavar="HASH", help="these runs and what they need (suggest)")
     work.add_argument("--workers", type=int, default=1, metavar="N", help="so many workers (default 1)")
     work.add_argument("--launcher", choices=("local", "slurm", "ray", "k8s"), default="local")
     work.add_argument("--heartbeat", type=float, default=30.0, metavar="S", help="seconds between heartbeats (30)")
@@ -47,9 +49,8 @@ def add_verbs(verbs: Verbs) -> None:
     diff.add_argument("one", metavar="HASH")
     diff.add_argument("other", metavar="HASH")
     diff.add_argument("--store", default=STORE, metavar="URL")
-    later = add(rooms, "suggest", _suggest, "the next runs worth their cost (not built yet)")
-    later.add_argument("sweep", nargs="*", metavar="SWEEP")
-    later.add_argument("--store", default=STORE, metavar="URL")
+    suggest = _verb(rooms, "suggest", _suggest, "the next runs, by how much they narrow a prediction for their cost")
+    suggestions.add_arguments(suggest)
 
 
 def _verb(rooms: Verbs, name: str, verb: Any, help_: str, on_signal: str = "plain") -> Parser:
@@ -89,14 +90,22 @@ def _survey(arguments: argparse.Namespace) -> tuple["Sweep", "Ledger", "list[Sta
 
 
 def _plan(arguments: argparse.Namespace) -> Outcome:
-    from scaling.study.sweep_state import plan
+    from scaling.study.sweep_bill import plan
 
     sweep, _, standings = _survey(arguments)
     found = {"sweep": sweep.name, "runs": len(sweep.runs), **plan(standings, sweep.devices)}
-    stages = [(stage, *row.values()) for stage, row in found["stages"].items()]
     words: list[str | Grid] = [pairs({name: value for name, value in found.items() if name != "stages"})]
-    words.append(Grid(("stage", "jobs", "left", "device hours left"), stages))
-    return Outcome(found, words)
+    return Outcome(found, [*words, _bill(found["stages"], ("jobs", "left", *_BILL))])
+
+
+_BILL = ("device_hours", "share", "env_steps")
+
+
+def _bill(stages: dict[str, dict[str, Any]], columns: Sequence[str] = _BILL) -> Grid:
+    """Stages beside each other, the dearest first."""
+    order = sorted(stages.items(), key=lambda item: -item[1]["device_hours"])
+    rows = [(stage, *(row[name] for name in columns)) for stage, row in order]
+    return Grid(("stage", *(name.replace("_", " ") for name in columns)), rows)
 
 
 def _work(arguments: argparse.Namespace) -> Outcome:
@@ -109,7 +118,7 @@ def _work(arguments: argparse.Namespace) -> Outcome:
         raise InputError(f"--heartbeat {arguments.heartbeat:g} --stale {arguments.stale:g}: {error}") from None
     if arguments.max_runs is not None and arguments.max_runs < 1:
         raise InputError(f"--max-runs {arguments.max_runs}: give at least 1")
-    command = WorkerCommand(arguments.sweep, arguments.store, _overrides(arguments), times)
+    command = WorkerCommand(arguments.sweep, arguments.store, _overrides(arguments), times, arguments.only)
     if arguments.launcher == "local" and arguments.workers == 1:
         return _work_here(arguments, times)
     if arguments.max_runs is not None:
@@ -151,7 +160,7 @@ def _work_here(arguments: argparse.Namespace, times: Any) -> Outcome:
     from scaling.record.shelf import open_shelf
     from scaling.study.sweep_worker import Order, Worker
 
-    order = Order(arguments.sweep, _overrides(arguments))
+    order = Order(arguments.sweep, _overrides(arguments), arguments.only)
     ledger = Ledger(open_shelf(arguments.store), times)
     with Progress(arguments.sweep) as progress:
         worker = Worker(order, ledger, lambda done, of, words: progress.update(done, of, words))
@@ -161,12 +170,13 @@ def _work_here(arguments: argparse.Namespace, times: Any) -> Outcome:
 
 def _summary(arguments: argparse.Namespace, did: dict[str, Any]) -> Outcome:
     """What is left after working: exit code 1 where something failed, which the JSON names."""
-    from scaling.study.sweep_state import BLOCKED, BROKEN, status
+    from scaling.study.sweep_bill import status
+    from scaling.study.sweep_state import BLOCKED, BROKEN
 
-    _, _, standings = _survey(arguments)
-    found = status(standings)
+    sweep, _, standings = _survey(arguments)
+    found = status(standings, sweep.devices)
     broken = [one for one in found["runs"] if one["state"] in (BROKEN, BLOCKED)]
-    data = {**did, "counts": found["counts"], "failures": broken}
+    data = {**did, "counts": found["counts"], "stages": found["stages"], "failures": broken}
     code = 1 if found["counts"][BROKEN] else 0
     return Outcome(data, [pairs(found["counts"]), *_failures(broken)], code)
 
@@ -177,14 +187,14 @@ def _failures(broken: Sequence[dict[str, Any]]) -> list[str | Grid]:
 
 
 def _status(arguments: argparse.Namespace) -> Outcome:
-    from scaling.study.sweep_state import status
+    from scaling.study.sweep_bill import status
 
     if arguments.live:
         _watch(arguments)
     sweep, _, standings = _survey(arguments)
-    found = status(standings)
+    found = status(standings, sweep.devices)
     data = {"sweep": sweep.name, "store": arguments.store, **found["counts"], **found}
-    words: list[str | Grid] = [pairs(found["counts"]), _grid(found["runs"])]
+    words: list[str | Grid] = [pairs(found["counts"]), _bill(found["stages"]), _grid(found["runs"])]
     return Outcome(data, [*words, *_failures([one for one in found["runs"] if one["state"] == "failed"])])
 
 
@@ -203,7 +213,8 @@ def _watch(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from scaling.cli.output import cell
-    from scaling.study.sweep_state import status, survey
+    from scaling.study.sweep_bill import status
+    from scaling.study.sweep_state import survey
 
     sweep, ledger = _sweep(arguments), _ledger(arguments)
     jobs, began, first = sweep.jobs(), time.monotonic(), None
@@ -251,17 +262,20 @@ def _gc(arguments: argparse.Namespace) -> Outcome:
 
 def _table(arguments: argparse.Namespace) -> Outcome:
     from scaling.record.table import write_table
-    from scaling.study.sweep_state import rows
+    from scaling.study.sweep_bill import bill
+    from scaling.study.sweep_rows import rows
 
     sweep, ledger, standings = _survey(arguments)
     out = Path(arguments.out or f"{sweep.name}.csv")
     if out.suffix != ".csv":
         raise InputError(f"--out {out}: a table is written as .csv (with a .jsonl beside it)")
-    found = list(rows(standings, ledger))
+    found = rows(standings, ledger, sweep.devices)
     write_table(found, out)
+    stages = bill(standings, sweep.devices)
     left = sum(one.state != "finished" for one in standings)
     words = f"{len(found)} rows in {out}" + (f"; {left} runs are not finished" if left else "")
-    return Outcome({"table": str(out), "rows": len(found), "unfinished": left}, [words])
+    data = {"table": str(out), "rows": len(found), "unfinished": left, "stages": stages}
+    return Outcome(data, [words, _bill(stages)])
 
 
 def _diff(arguments: argparse.Namespace) -> Outcome:
@@ -278,4 +292,8 @@ def _diff(arguments: argparse.Namespace) -> Outcome:
 
 
 def _suggest(arguments: argparse.Namespace) -> Outcome:
-    raise InputError("sweep suggest is not built yet: scaling sweep table SWEEP and scaling fit show where to add runs")
+    from scaling.study.sweep_suggest import suggest
+
+    question = suggestions.question(arguments)
+    sweep, ledger, standings = _survey(arguments)
+    return suggestions.outcome(suggest(standings, ledger, question, sweep.devices), arguments)

@@ -39,13 +39,15 @@ def main(argv: list[str]) -> int:
 
 
 def _done(job: Job, work: Path, needed: dict[str, str]) -> dict[str, Any]:
-    """What became of one job: {"ok"} or {"error", "machine"}; its output and errors go to a log beside its results."""
+    """What became of one job: {"ok", "env_steps"} or {"error", "machine"}; what it prints goes to a log beside it."""
     try:
         with (work / LOG).open("ab", buffering=0) as log, _into(log):
             if not (work / RESULT).exists():  # an earlier attempt may have died between the work and its publication
                 inputs = {label: Needed(Path(path), _result(Path(path))) for label, path in needed.items()}
                 write_json(work / RESULT, job.action(work, inputs))
-        return {"ok": True}
+        found = _result(work)
+        steps = found.get("env_steps") if isinstance(found, dict) else None
+        return {"ok": True, "env_steps": steps}
     except Exception as error:
         lines = [str(error)] if isinstance(error, InputError) else traceback.format_exc().splitlines()
         return {"error": "\n".join(lines[-12:]), "machine": disk_full(error)}

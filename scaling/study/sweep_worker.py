@@ -22,7 +22,7 @@ from scaling.errors import InputError
 from scaling.record.files import jsonable
 from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, INVALID, PREEMPTED, REQUEUED, RUNS, Entry, Ledger
 from scaling.record.progress import say
-from scaling.study.sweep import Job
+from scaling.study.sweep import Job, needed_for
 from scaling.study.sweep_child import LOG, REQUEUE
 from scaling.study.sweep_find import find_sweep
 
@@ -33,18 +33,22 @@ _GRACE_S = 20.0
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker works on: the sweep as it is spelt, and figures replaced in every run."""
+    """What a worker works on: the sweep as it is spelt, figures replaced in every run, and keys where not all count."""
 
     sweep: str
     overrides: Sequence[tuple[str, Any]] = ()
+    only: Sequence[str] = ()
 
     def jobs(self) -> dict[str, Job]:
-        """The jobs by key."""
+        """The jobs by key: all, or those whose key begins as one of `only` with what they need.
+
+        Raises InputError for a hash that no job has.
+        """
         # Keys name the physics of this machine's device, so JAX may start here; the memory is the child's.
         key, before = "XLA_PYTHON_CLIENT_PREALLOCATE", os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE")
         os.environ[key] = "false"
         try:
-            return find_sweep(self.sweep, self.overrides).jobs()
+            return needed_for(find_sweep(self.sweep, self.overrides).jobs(), self.only)
         finally:
             os.environ.pop(key)
             if before is not None:
@@ -212,7 +216,8 @@ class Worker:
             self._refuse(job, claim)
         elif "ok" in answer:
             shelf.keep(work, output(job.key, claim))
-            done = self._end(job, claim, DONE, began)
+            steps = answer.get("env_steps")
+            done = self._end(job, claim, DONE, began, **({} if steps is None else {"env_steps": steps}))
             if done is None:
                 self._refuse(job, claim)
             else:

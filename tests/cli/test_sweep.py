@@ -32,7 +32,8 @@ def test_plan_work_status_table_and_back(sweep, tmp_path):
     assert {"hash", "state", "attempts", "seconds", "error"} <= first.keys()
     assert (first["state"], first["attempts"], first["error"]) == ("finished", 1, None)
     table = sweep("table", "--json").json
-    assert table == {"table": "engine_check.csv", "rows": 3, "unfinished": 37}
+    assert {**table, "stages": 0} == {"table": "engine_check.csv", "rows": 3, "unfinished": 37, "stages": 0}
+    assert table["stages"] == status["stages"] and table["stages"]["engine_check"]["share"] == 1.0
     lines = [json.loads(line) for line in Path("engine_check.jsonl").read_text().splitlines()]
     assert [line["seed"] for line in lines] == [0, 1, 2]
     assert sweep("invalidate", first["hash"], "--json").json == {"invalidated": [first["hash"]]}
@@ -84,7 +85,8 @@ def test_diff_of_two_runs_and_of_two_sweeps(sweep, call, tmp_path):
         (("work", "engine_check", "--launcher", "k8s", "--image", "x"), "pods share no folder"),
         (("table", "engine_check", "--out", "x.xlsx"), "written as .csv"),
         (("diff", "zz", "yy"), "no run begins with 'zz'"),
-        (("suggest", "engine_check"), "not built yet"),
+        (("suggest", "engine_check", "--target", "size", "--budget", "1"), "NAME=VALUE"),
+        (("work", "engine_check", "--only", "zz"), "no run of this sweep has the hash 'zz'"),
     ],
 )
 def test_bad_input_is_one_sentence(refused, tmp_path, monkeypatch, arguments, sentence):
