@@ -30,7 +30,7 @@ def question(arguments: argparse.Namespace) -> "Question":
     from scaling.study.sweep_suggest import Question
 
     columns = {role: getattr(arguments, role) for role in ROLES}
-    where = dict(_pair("--where", text) for text in arguments.where)
+    where = dict(pair("--where", text) for text in arguments.where)
     target = _figures(arguments.target)
     return Question(target, columns, arguments.budget, arguments.loss, arguments.form, where)
 
@@ -53,7 +53,7 @@ def _figures(text: str) -> dict[str, float]:
     """`size=2e6,data=1e6` as numbers by role."""
     found = {}
     for part in text.split(","):
-        role, value = _pair("--target", part)
+        role, value = pair("--target", part)
         try:
             found[role] = float(value)
         except ValueError:
@@ -63,7 +63,8 @@ def _figures(text: str) -> dict[str, float]:
     return found
 
 
-def _pair(option: str, text: str) -> tuple[str, str]:
+def pair(option: str, text: str) -> tuple[str, str]:
+    """`NAME=VALUE` in two."""
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise InputError(f"{option} {text}: write it as NAME=VALUE")

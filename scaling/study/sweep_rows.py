@@ -45,11 +45,27 @@ def _result(one: Standing, ledger: Ledger) -> list[dict[str, Any]]:
     return json.loads(text)
 
 
-def student_folder(row: dict[str, Any], standings: Sequence[Standing], ledger: Ledger) -> Path:
-    """The folder of the student that a row of a study speaks of. Raises InputError for rows that name none."""
+def best_student(standings: Sequence[Standing], ledger: Ledger, devices: int = 1) -> tuple[dict[str, Any], Path]:
+    """The row of the best student so far and the student's folder; see `best_row`.
+
+    Raises InputError where no run has finished, none trains students, or they were judged by different protocols.
+    """
+    from scaling.study.results import best_row  # JAX comes with it, which a table does not need
+
     by_key = {one.hash: one for one in standings}
-    group = by_key.get(by_key[row["sweep_hash"]].job.needs.get("students", ""))
-    if group is None:
-        raise InputError(f"the runs of this sweep ({row['sweep_run']}) train no students: there is nothing to export")
+    if not any("students" in one.job.needs for one in standings if one.job.rows):
+        raise InputError("the runs of this sweep train no students: there is nothing to export")
+    found = [
+        row
+        for row in rows(standings, ledger, devices)
+        if row.get("status") == "finished" and "students" in by_key[row["sweep_hash"]].job.needs
+    ]
+    if not found:
+        raise InputError("no run of this sweep has finished: scaling sweep work SWEEP first")
+    protocols = {row["protocol"] for row in found}
+    if len(protocols) > 1:
+        raise InputError(f"the runs were judged by {' and '.join(sorted(protocols))}: export one by its folder")
+    row = best_row(found, *protocols)
+    group = by_key[by_key[row["sweep_hash"]].job.needs["students"]]
     name = str(row["run"]).removeprefix(f"{row['student']}-{row['size']}-")
-    return ledger.shelf.fetch(output(group.hash, group.entry)) / name
+    return row, ledger.shelf.fetch(output(group.hash, group.entry)) / name

@@ -81,6 +81,7 @@ def test_diff_of_two_runs_and_of_two_sweeps(sweep, call, tmp_path):
         (("work", "engine_check", "--max-runs", "0"), "give at least 1"),
         (("work", "engine_check", "--stale", "10"), "at least twice heartbeat_s"),
         (("work", "engine_check", "--workers", "0"), "--workers 0"),
+        (("work", "engine_check", "--gang", "2", "--launcher", "ray"), "share no folder"),
         (("work", "engine_check", "--launcher", "k8s", "--store", "gs://bucket/x"), "needs --image"),
         (("work", "engine_check", "--launcher", "k8s", "--image", "x"), "pods share no folder"),
         (("table", "engine_check", "--out", "x.xlsx"), "written as .csv"),
