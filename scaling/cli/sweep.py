@@ -33,8 +33,8 @@ def add_verbs(verbs: Verbs) -> None:
     invalid = sweep_verb(rooms, "invalidate", _invalidate, "take runs back, with everything made from them")
     invalid.add_argument("hashes", nargs="+", metavar="HASH")
     sweep_verb(rooms, "gc", _gc, "remove the leavings of superseded attempts")
-    table = sweep_verb(rooms, "table", _table, "the rows of finished runs as CSV")
-    table.add_argument("--out", metavar="FILE", help="the CSV (default NAME.csv here)")
+    table = sweep_verb(rooms, "table", _table, "the rows of finished runs as CSV or Parquet")
+    table.add_argument("--out", metavar="FILE", help=".csv or .parquet (default NAME.csv here)")
     diff = add(rooms, "diff", _diff, "what differs between two runs, or between two sweeps")
     diff.add_argument("one", metavar="HASH")
     diff.add_argument("other", metavar="HASH")
@@ -129,16 +129,16 @@ def _gc(arguments: argparse.Namespace) -> Outcome:
 
 
 def _table(arguments: argparse.Namespace) -> Outcome:
-    from scaling.record.table import write_table
+    from scaling.record.table import write_parquet, write_table
     from scaling.study.sweep_bill import bill as spent
     from scaling.study.sweep_rows import rows
 
     sweep, ledger, standings = survey_of(arguments)
     out = Path(arguments.out or f"{sweep.name}.csv")
-    if out.suffix != ".csv":
-        raise InputError(f"--out {out}: a table is written as .csv (with a .jsonl beside it)")
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {out}: a table is written as .csv (with a .jsonl beside it) or .parquet")
     found = rows(standings, ledger, sweep.devices)
-    write_table(found, out)
+    (write_parquet if out.suffix == ".parquet" else write_table)(found, out)
     stages = spent(standings, sweep.devices)
     left = sum(one.state != "finished" for one in standings)
     words = f"{len(found)} rows in {out}" + (f"; {left} runs are not finished" if left else "")

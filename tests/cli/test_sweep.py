@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from scaling.laws.table import read_table as read_laws_table
+from scaling.record.table import read_table, rows_of
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.launch.k8s import jobset, yaml
 from scaling.study.launch.local import shares
@@ -36,6 +38,11 @@ def test_plan_work_status_table_and_back(sweep, tmp_path):
     assert table["stages"] == status["stages"] and table["stages"]["engine_check"]["share"] == 1.0
     lines = [json.loads(line) for line in Path("engine_check.jsonl").read_text().splitlines()]
     assert [line["seed"] for line in lines] == [0, 1, 2]
+    pytest.importorskip("pyarrow")
+    sweep("table", "--out", "same.parquet")
+    assert [row["seed"] for row in rows_of(read_table("engine_check.csv"))] == read_laws_table("same.parquet").numeric(
+        "seed"
+    )[0].tolist()
     assert sweep("invalidate", first["hash"], "--json").json == {"invalidated": [first["hash"]]}
     assert sweep("plan", "--json").json["cached"] == 2
     assert sweep("gc", "--json").json == {"removed": []}

@@ -178,8 +178,9 @@ from scaling.study.launch import ray as launcher
 from scaling.study.launch.command import WorkerCommand
 
 store = Path(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+small = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100_000_000}
+cluster = Cluster(initialize_head=True, head_node_args=small)
+nodes = [cluster.add_node(num_cpus=1, object_store_memory=100_000_000) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False)
 ledger = Ledger(LocalShelf(store))
 
