@@ -14,7 +14,7 @@ from scaling.cli.sweeps import BILL, STORE, bill, failures, ledger_of, survey_of
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
-    pass
+    from scaling.record.ledger import Ledger
 
 _SHOWN = 40  # lines of a table of runs, the failed ones first
 
@@ -28,6 +28,9 @@ def add_verbs(verbs: Verbs) -> None:
     )
     status = sweep_verb(rooms, "status", _status, "every run's state, attempts, seconds and last words")
     status.add_argument("--live", action="store_true", help="refresh the table until nothing is left to do")
+    status.add_argument(
+        "--html", nargs="?", const="", metavar="FILE", help="also as an offline page (default NAME.html in the store)"
+    )
     retry = sweep_verb(rooms, "retry", _retry, "let failed runs be claimed again")
     retry.add_argument("hashes", nargs="*", metavar="HASH", help="these alone (default all)")
     invalid = sweep_verb(rooms, "invalidate", _invalidate, "take runs back, with everything made from them")
@@ -59,11 +62,21 @@ def _status(arguments: argparse.Namespace) -> Outcome:
 
     if arguments.live:
         _watch(arguments)
-    sweep, _, standings = survey_of(arguments)
+    sweep, ledger, standings = survey_of(arguments)
     found = status(standings, sweep.devices)
     data = {"sweep": sweep.name, "store": arguments.store, **found["counts"], **found}
     words: list[str | Grid] = [pairs(found["counts"]), bill(found["stages"]), _grid(found["runs"])]
+    if arguments.html is not None:
+        words.append(f"page: {_page(arguments, sweep.name, ledger, found)}")
     return Outcome(data, [*words, *failures([one for one in found["runs"] if one["state"] == "failed"])])
+
+
+def _page(arguments: argparse.Namespace, name: str, ledger: "Ledger", found: dict[str, Any]) -> Path:
+    """Next to the store's records where that is a folder, in the current one where it is a bucket."""
+    from scaling.study.sweep_page import write_page
+
+    beside = Path() if "://" in ledger.shelf.url else Path(ledger.shelf.url)
+    return write_page(Path(arguments.html) if arguments.html else beside / f"{name}.html", name, arguments.store, found)
 
 
 def _grid(runs: Sequence[dict[str, Any]]) -> Grid:

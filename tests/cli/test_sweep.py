@@ -55,6 +55,21 @@ def test_words_for_a_person(sweep):
     assert "seed=0" in sweep("status").out
 
 
+def test_a_page_of_the_state_that_needs_no_network(call, tmp_path):
+    code = "from scaling.study.sweep import *\n"
+    code += "def work(config, folder):\n    assert config != 2, 'the <knee> buckled'\n    return {}\n"
+    code += "VERSIONS = {'': lambda: Sweep('page', runs([1, 2]), simple_jobs('page', 1, work, 1.0))}\n"
+    (tmp_path / "page.py").write_text(code)
+    call("sweep", "work", tmp_path / "page.py", "--store", tmp_path / "store")
+    told = call("sweep", "status", tmp_path / "page.py", "--store", tmp_path / "store", "--html").out
+    page = (tmp_path / "store" / "page.html").read_text()
+    assert f"page: {tmp_path / 'store' / 'page.html'}" in told
+    assert "1 of 2 finished" in page and "the &lt;knee&gt; buckled" in page and "<knee>" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    call("sweep", "status", tmp_path / "page.py", "--store", tmp_path / "store", "--html", tmp_path / "other.html")
+    assert (tmp_path / "other.html").exists()
+
+
 def test_several_workers_of_one_machine(sweep):
     done = sweep("work", "--workers", 2, "--json").json
     assert done["counts"]["finished"] == 40 and done["failures"] == []
