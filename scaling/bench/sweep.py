@@ -16,8 +16,9 @@ from scaling.record.shelf import LocalShelf
 from scaling.study.launch import local
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.sweep import Job, Run, Sweep, grid, simple_jobs
+from scaling.study.sweep_bill import plan, status
 from scaling.study.sweep_find import find_sweep
-from scaling.study.sweep_state import plan, status, survey
+from scaling.study.sweep_state import survey
 from scaling.study.sweep_worker import Order, Worker
 
 _MANY = 10_000

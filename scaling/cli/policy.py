@@ -6,6 +6,7 @@ from typing import Any
 
 from scaling.cli.output import Grid, Outcome, pairs
 from scaling.cli.parser import Verbs, add, family
+from scaling.cli.sweeps import STORE, survey_of
 from scaling.errors import InputError
 
 
@@ -13,7 +14,11 @@ def add_verbs(verbs: Verbs) -> None:
     """`export`, `policy check`, `policy bench`."""
     export = add(verbs, "export", _export, "export a student to a policy folder, and check it (exit 1 where it fails)")
     export.add_argument("run", nargs="?", metavar="RUN", help="folder of a saved student, or of a policy to make anew")
-    export.add_argument("--best", metavar="SWEEP", help="the best student of a sweep")
+    export.add_argument(
+        "--best", metavar="SWEEP", help="the best student of a sweep, by `val` success in C MuJoCo at assist 0"
+    )
+    export.add_argument("--store", default=STORE, metavar="URL", help=f"of --best (default {STORE})")
+    export.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="of --best, as it was worked")
     export.add_argument("--out", required=True, metavar="DIR")
     rooms = family(verbs, "policy", "a policy artifact")
     check = add(rooms, "check", _check, "verify a policy and compare its programs with the student (exit 1 if not ok)")
@@ -25,11 +30,13 @@ def add_verbs(verbs: Verbs) -> None:
 def _export(arguments: argparse.Namespace) -> Outcome:
     if (arguments.run is None) == (arguments.best is None):
         raise InputError("export needs one of RUN and --best SWEEP: name the folder of a saved student")
-    if arguments.best is not None:
-        raise InputError("export --best is not built yet (it comes with sweeps): name the folder of a student instead")
     from scaling.cli.actors import find
     from scaling.policy.check import check_policy
 
+    if arguments.best is not None:
+        row, folder = _best(arguments)
+        out = _export_student(folder, row, arguments.out)
+        return _outcome({"policy": str(out), "run": row["run"], **check_policy(out)})
     kind, folder = find(Path(arguments.run))
     if kind == "bank":
         raise InputError(f"{folder} is a bank of experts and experts see what no robot can: export a student")
@@ -38,14 +45,27 @@ def _export(arguments: argparse.Namespace) -> Outcome:
 
         out = reexport(folder, arguments.out)
     else:
-        from scaling.distill.student import load_student
-        from scaling.policy.export import export_policy
-
-        student = load_student(folder)
-        out = export_policy(
-            student.config, student.params, student.normaliser, student.action_scale, student.columns, arguments.out
-        )
+        out = _export_student(folder, None, arguments.out)
     return _outcome({"policy": str(out), **check_policy(out)})
+
+
+def _best(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Row and folder of the best student of a sweep."""
+    from scaling.study.sweep_rows import best_student
+
+    arguments.sweep = arguments.best
+    sweep, ledger, standings = survey_of(arguments)
+    return best_student(standings, ledger, sweep.devices)
+
+
+def _export_student(folder: Path, row: dict[str, Any] | None, out: str) -> Path:
+    """The policy of a saved student, with its own columns where no row is given."""
+    from scaling.distill.student import load_student
+    from scaling.policy.export import export_policy
+
+    student = load_student(folder)
+    row = student.columns if row is None else row
+    return export_policy(student.config, student.params, student.normaliser, student.action_scale, row, out)
 
 
 def _check(arguments: argparse.Namespace) -> Outcome:
@@ -69,7 +89,7 @@ def _bench(arguments: argparse.Namespace) -> Outcome:
 
 def _outcome(report: dict[str, Any]) -> Outcome:
     shown: dict[str, Any] = {
-        name: report[name] for name in ("policy", "ok", "failures", "max_abs_difference") if name in report
+        name: report[name] for name in ("policy", "run", "ok", "failures", "max_abs_difference") if name in report
     }
     for name, found in report["backends"].items():
         latency = found["latency_ms"]

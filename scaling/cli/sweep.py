@@ -7,185 +7,76 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli import suggestions, working
 from scaling.cli.output import Grid, Outcome, pairs
-from scaling.cli.parser import Parser, Verbs, add, family
+from scaling.cli.parser import Verbs, add, family
+from scaling.cli.sweeps import BILL, STORE, bill, failures, ledger_of, survey_of, sweep_of, sweep_verb
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
     from scaling.record.ledger import Ledger
-    from scaling.study.sweep import Sweep
-    from scaling.study.sweep_state import Standing
 
-STORE = "runs/sweeps"
 _SHOWN = 40  # lines of a table of runs, the failed ones first
 
 
 def add_verbs(verbs: Verbs) -> None:
     """`sweep plan`, `work`, `status`, ..."""
     rooms = family(verbs, "sweep", "many runs on many machines, each done once")
-    _verb(rooms, "plan", _plan, "what is new, cached, running, failed or blocked, and what it will cost")
-    work = _verb(rooms, "work", _work, "claim and run until nothing is left", on_signal="save")
-    work.add_argument("--max-runs", type=int, metavar="N", help="stop after this many runs of this worker")
-    work.add_argument("--workers", type=int, default=1, metavar="N", help="so many workers (default 1)")
-    work.add_argument("--launcher", choices=("local", "slurm", "ray", "k8s"), default="local")
-    work.add_argument("--heartbeat", type=float, default=30.0, metavar="S", help="seconds between heartbeats (30)")
-    work.add_argument(
-        "--stale", type=float, default=90.0, metavar="S", help="a heartbeat that stood still so long (90)"
+    sweep_verb(rooms, "plan", _plan, "what is new, cached, running, failed or blocked, and what it will cost")
+    working.add_arguments(
+        sweep_verb(rooms, "work", working.work, "claim and run until nothing is left", on_signal="save")
     )
-    work.add_argument("--image", metavar="IMAGE", help="of k8s: the container image")
-    work.add_argument("--queue", metavar="QUEUE", help="of k8s: the Kueue queue")
-    status = _verb(rooms, "status", _status, "every run's state, attempts, seconds and last words")
+    status = sweep_verb(rooms, "status", _status, "every run's state, attempts, seconds and last words")
     status.add_argument("--live", action="store_true", help="refresh the table until nothing is left to do")
-    retry = _verb(rooms, "retry", _retry, "let failed runs be claimed again")
+    status.add_argument(
+        "--html", nargs="?", const="", metavar="FILE", help="also as an offline page (default NAME.html in the store)"
+    )
+    retry = sweep_verb(rooms, "retry", _retry, "let failed runs be claimed again")
     retry.add_argument("hashes", nargs="*", metavar="HASH", help="these alone (default all)")
-    invalid = _verb(rooms, "invalidate", _invalidate, "take runs back, with everything made from them")
+    invalid = sweep_verb(rooms, "invalidate", _invalidate, "take runs back, with everything made from them")
     invalid.add_argument("hashes", nargs="+", metavar="HASH")
-    _verb(rooms, "gc", _gc, "remove the leavings of superseded attempts")
-    table = _verb(rooms, "table", _table, "the rows of finished runs as CSV")
-    table.add_argument("--out", metavar="FILE", help="the CSV (default NAME.csv here)")
+    sweep_verb(rooms, "gc", _gc, "remove the leavings of superseded attempts")
+    table = sweep_verb(rooms, "table", _table, "the rows of finished runs as CSV or Parquet")
+    table.add_argument("--out", metavar="FILE", help=".csv or .parquet (default NAME.csv here)")
     diff = add(rooms, "diff", _diff, "what differs between two runs, or between two sweeps")
     diff.add_argument("one", metavar="HASH")
     diff.add_argument("other", metavar="HASH")
     diff.add_argument("--store", default=STORE, metavar="URL")
-    later = add(rooms, "suggest", _suggest, "the next runs worth their cost (not built yet)")
-    later.add_argument("sweep", nargs="*", metavar="SWEEP")
-    later.add_argument("--store", default=STORE, metavar="URL")
-
-
-def _verb(rooms: Verbs, name: str, verb: Any, help_: str, on_signal: str = "plain") -> Parser:
-    parser = add(rooms, name, verb, help_, on_signal=on_signal)
-    parser.add_argument("sweep", metavar="SWEEP", help="a name (data_size-tiny, engine_check) or a file")
-    parser.add_argument("--store", default=STORE, metavar="URL", help=f"a folder or URL that all see (default {STORE})")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="override a figure of all runs"
+    suggest = sweep_verb(
+        rooms, "suggest", _suggest, "the next runs, by how much they narrow a prediction for their cost"
     )
-    return parser
-
-
-def _overrides(arguments: argparse.Namespace) -> list[tuple[str, Any]]:
-    from scaling.cli.pipeline import overrides
-
-    return list(overrides(arguments.set).items())
-
-
-def _sweep(arguments: argparse.Namespace) -> "Sweep":
-    from scaling.study.sweep_find import find_sweep
-
-    return find_sweep(arguments.sweep, _overrides(arguments))
-
-
-def _ledger(arguments: argparse.Namespace) -> "Ledger":
-    from scaling.record.ledger import Ledger
-    from scaling.record.shelf import open_shelf
-
-    return Ledger(open_shelf(arguments.store))
-
-
-def _survey(arguments: argparse.Namespace) -> tuple["Sweep", "Ledger", "list[Standing]"]:
-    from scaling.study.sweep_state import survey
-
-    sweep, ledger = _sweep(arguments), _ledger(arguments)
-    return sweep, ledger, survey(sweep.jobs(), ledger)
+    suggestions.add_arguments(suggest)
 
 
 def _plan(arguments: argparse.Namespace) -> Outcome:
-    from scaling.study.sweep_state import plan
+    from scaling.study.sweep_bill import plan
 
-    sweep, _, standings = _survey(arguments)
+    sweep, _, standings = survey_of(arguments)
     found = {"sweep": sweep.name, "runs": len(sweep.runs), **plan(standings, sweep.devices)}
-    stages = [(stage, *row.values()) for stage, row in found["stages"].items()]
     words: list[str | Grid] = [pairs({name: value for name, value in found.items() if name != "stages"})]
-    words.append(Grid(("stage", "jobs", "left", "device hours left"), stages))
-    return Outcome(found, words)
-
-
-def _work(arguments: argparse.Namespace) -> Outcome:
-    from scaling.record.lease import LeaseTimes
-    from scaling.study.launch.command import WorkerCommand
-
-    try:
-        times = LeaseTimes(arguments.heartbeat, arguments.stale, min(0.25, arguments.heartbeat))
-    except ValueError as error:
-        raise InputError(f"--heartbeat {arguments.heartbeat:g} --stale {arguments.stale:g}: {error}") from None
-    if arguments.max_runs is not None and arguments.max_runs < 1:
-        raise InputError(f"--max-runs {arguments.max_runs}: give at least 1")
-    command = WorkerCommand(arguments.sweep, arguments.store, _overrides(arguments), times)
-    if arguments.launcher == "local" and arguments.workers == 1:
-        return _work_here(arguments, times)
-    if arguments.max_runs is not None:
-        raise InputError("--max-runs is for one worker: leave it out, or leave out --workers and --launcher")
-    _sweep(arguments)  # a mistake in the name is told before anything starts
-    return _launch(arguments, command)
-
-
-def _launch(arguments: argparse.Namespace, command: Any) -> Outcome:
-    if arguments.launcher == "k8s":
-        from scaling.study.launch.k8s import jobset, yaml
-
-        if not arguments.image:
-            raise InputError("--launcher k8s needs --image: the container that has scaling installed")
-        manifest = jobset(command, arguments.workers, arguments.image, arguments.queue)
-        return Outcome(manifest, [yaml(manifest)])
-    if arguments.launcher == "slurm":
-        from scaling.study.launch import slurm
-
-        jobs = slurm.launch(command, arguments.workers, Path("runs/slurm").resolve())
-        ids = [job.job_id for job in jobs]
-        return Outcome({"jobs": ids}, [f"submitted {', '.join(ids)}; scaling sweep status {arguments.sweep} --live"])
-    if arguments.launcher == "ray":
-        from scaling.study.launch import ray
-
-        ray.launch(command, arguments.workers)
-    else:
-        from scaling.study.launch import local
-
-        local.launch(command, arguments.workers)
-    return _summary(arguments, {})
-
-
-def _work_here(arguments: argparse.Namespace, times: Any) -> Outcome:
-    from dataclasses import asdict
-
-    from scaling.record.ledger import Ledger
-    from scaling.record.progress import Progress
-    from scaling.record.shelf import open_shelf
-    from scaling.study.sweep_worker import Order, Worker
-
-    order = Order(arguments.sweep, _overrides(arguments))
-    ledger = Ledger(open_shelf(arguments.store), times)
-    with Progress(arguments.sweep) as progress:
-        worker = Worker(order, ledger, lambda done, of, words: progress.update(done, of, words))
-        tally = worker.run(arguments.max_runs)
-    return _summary(arguments, asdict(tally))
-
-
-def _summary(arguments: argparse.Namespace, did: dict[str, Any]) -> Outcome:
-    """What is left after working: exit code 1 where something failed, which the JSON names."""
-    from scaling.study.sweep_state import BLOCKED, BROKEN, status
-
-    _, _, standings = _survey(arguments)
-    found = status(standings)
-    broken = [one for one in found["runs"] if one["state"] in (BROKEN, BLOCKED)]
-    data = {**did, "counts": found["counts"], "failures": broken}
-    code = 1 if found["counts"][BROKEN] else 0
-    return Outcome(data, [pairs(found["counts"]), *_failures(broken)], code)
-
-
-def _failures(broken: Sequence[dict[str, Any]]) -> list[str | Grid]:
-    told = [one for one in broken if one["error"]]
-    return [f"{one['name']} ({one['hash']}) failed:\n{one['error']}" for one in told[:5]]
+    return Outcome(found, [*words, bill(found["stages"], ("jobs", "left", *BILL))])
 
 
 def _status(arguments: argparse.Namespace) -> Outcome:
-    from scaling.study.sweep_state import status
+    from scaling.study.sweep_bill import status
 
     if arguments.live:
         _watch(arguments)
-    sweep, _, standings = _survey(arguments)
-    found = status(standings)
+    sweep, ledger, standings = survey_of(arguments)
+    found = status(standings, sweep.devices)
     data = {"sweep": sweep.name, "store": arguments.store, **found["counts"], **found}
-    words: list[str | Grid] = [pairs(found["counts"]), _grid(found["runs"])]
-    return Outcome(data, [*words, *_failures([one for one in found["runs"] if one["state"] == "failed"])])
+    words: list[str | Grid] = [pairs(found["counts"]), bill(found["stages"]), _grid(found["runs"])]
+    if arguments.html is not None:
+        words.append(f"page: {_page(arguments, sweep.name, ledger, found)}")
+    return Outcome(data, [*words, *failures([one for one in found["runs"] if one["state"] == "failed"])])
+
+
+def _page(arguments: argparse.Namespace, name: str, ledger: "Ledger", found: dict[str, Any]) -> Path:
+    """Next to the store's records where that is a folder, in the current one where it is a bucket."""
+    from scaling.study.sweep_page import write_page
+
+    beside = Path() if "://" in ledger.shelf.url else Path(ledger.shelf.url)
+    return write_page(Path(arguments.html) if arguments.html else beside / f"{name}.html", name, arguments.store, found)
 
 
 def _grid(runs: Sequence[dict[str, Any]]) -> Grid:
@@ -203,9 +94,10 @@ def _watch(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from scaling.cli.output import cell
-    from scaling.study.sweep_state import status, survey
+    from scaling.study.sweep_bill import status
+    from scaling.study.sweep_state import survey
 
-    sweep, ledger = _sweep(arguments), _ledger(arguments)
+    sweep, ledger = sweep_of(arguments), ledger_of(arguments)
     jobs, began, first = sweep.jobs(), time.monotonic(), None
     with Live(console=Console(stderr=True), refresh_per_second=2) as live:
         while True:
@@ -228,7 +120,7 @@ def _watch(arguments: argparse.Namespace) -> None:
 def _retry(arguments: argparse.Namespace) -> Outcome:
     from scaling.study.sweep_state import chosen, retry
 
-    _, ledger, standings = _survey(arguments)
+    _, ledger, standings = survey_of(arguments)
     hashes = retry(chosen(standings, arguments.hashes) if arguments.hashes else standings, ledger)
     return Outcome({"retried": hashes}, [f"{len(hashes)} failed runs may be claimed again"])
 
@@ -236,7 +128,7 @@ def _retry(arguments: argparse.Namespace) -> Outcome:
 def _invalidate(arguments: argparse.Namespace) -> Outcome:
     from scaling.study.sweep_state import chosen, invalidate
 
-    _, ledger, standings = _survey(arguments)
+    _, ledger, standings = survey_of(arguments)
     hashes = invalidate(standings, chosen(standings, arguments.hashes), ledger)
     return Outcome({"invalidated": hashes}, [f"{len(hashes)} runs were taken back"])
 
@@ -244,24 +136,27 @@ def _invalidate(arguments: argparse.Namespace) -> Outcome:
 def _gc(arguments: argparse.Namespace) -> Outcome:
     from scaling.study.sweep_state import gc
 
-    _, ledger, standings = _survey(arguments)
+    _, ledger, standings = survey_of(arguments)
     removed = gc(standings, ledger)
     return Outcome({"removed": removed}, [f"{len(removed)} folders of superseded attempts were removed"])
 
 
 def _table(arguments: argparse.Namespace) -> Outcome:
-    from scaling.record.table import write_table
-    from scaling.study.sweep_state import rows
+    from scaling.record.table import write_parquet, write_table
+    from scaling.study.sweep_bill import bill as spent
+    from scaling.study.sweep_rows import rows
 
-    sweep, ledger, standings = _survey(arguments)
+    sweep, ledger, standings = survey_of(arguments)
     out = Path(arguments.out or f"{sweep.name}.csv")
-    if out.suffix != ".csv":
-        raise InputError(f"--out {out}: a table is written as .csv (with a .jsonl beside it)")
-    found = list(rows(standings, ledger))
-    write_table(found, out)
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out {out}: a table is written as .csv (with a .jsonl beside it) or .parquet")
+    found = rows(standings, ledger, sweep.devices)
+    (write_parquet if out.suffix == ".parquet" else write_table)(found, out)
+    stages = spent(standings, sweep.devices)
     left = sum(one.state != "finished" for one in standings)
     words = f"{len(found)} rows in {out}" + (f"; {left} runs are not finished" if left else "")
-    return Outcome({"table": str(out), "rows": len(found), "unfinished": left}, [words])
+    data = {"table": str(out), "rows": len(found), "unfinished": left, "stages": stages}
+    return Outcome(data, [words, bill(stages)])
 
 
 def _diff(arguments: argparse.Namespace) -> Outcome:
@@ -272,10 +167,14 @@ def _diff(arguments: argparse.Namespace) -> Outcome:
         left, right = (list(map(str, find_sweep(one).runs)) for one in (arguments.one, arguments.other))
         found: Any = {"removed": [n for n in left if n not in right], "added": [n for n in right if n not in left]}
         return Outcome(found, [*(f"- {name}" for name in found["removed"]), *(f"+ {name}" for name in found["added"])])
-    found = diff(arguments.one, arguments.other, _ledger(arguments))
+    found = diff(arguments.one, arguments.other, ledger_of(arguments))
     grid = Grid(("", arguments.one, arguments.other), [(path, *map(json.dumps, both)) for path, both in found.items()])
     return Outcome({path: list(both) for path, both in found.items()}, [grid])
 
 
 def _suggest(arguments: argparse.Namespace) -> Outcome:
-    raise InputError("sweep suggest is not built yet: scaling sweep table SWEEP and scaling fit show where to add runs")
+    from scaling.study.sweep_suggest import suggest
+
+    question = suggestions.question(arguments)
+    sweep, ledger, standings = survey_of(arguments)
+    return suggestions.outcome(suggest(standings, ledger, question, sweep.devices), arguments)

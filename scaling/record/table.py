@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,27 @@ def write_table(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
         write_atomic(path.with_suffix(".jsonl"), lines)
     except OSError as error:
         raise told(error, path, "writing") or error from error
+
+
+def write_parquet(rows: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Writes the same cells as one Parquet file, by pyarrow. Raises InputError where that is not installed."""
+    path = Path(path)
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise InputError(f"{path} needs pyarrow: pip install pyarrow, or write the table as .csv") from None
+    plain = [{name: _cell(name, value) for name, value in row.items()} for row in rows]
+    columns = list(dict.fromkeys(name for row in plain for name in row))
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pa.table({name: [row.get(name) for row in plain] for name in columns}), scratch)
+        scratch.replace(path)
+    except OSError as error:
+        raise told(error, path, "writing") or error from error
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def read_table(path: str | Path) -> dict[str, Column]:

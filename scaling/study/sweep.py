@@ -178,8 +178,9 @@ class Job:
     """One piece of work that a worker claims.
 
     `action(work, needed)` leaves its output in `work`, where it finds what an interrupted attempt left, and returns
-    plain JSON; a job with `rows` returns a list of rows. `needs` are keys by label. `seconds` is an estimate on one
-    device and, like `name` and `run`, not part of `key`.
+    plain JSON; a job with `rows` returns a list of rows, any other may say in a mapping how many `env_steps` it took.
+    `needs` are keys by label. `seconds` (on one device), `megabytes` and `env_steps` are estimates, `expects` what is
+    known of its rows beforehand; like `name` they are not part of `key`.
     """
 
     key: str
@@ -191,10 +192,36 @@ class Job:
     rows: bool = False
     seconds: float = 0.0
     megabytes: float = 0.0
+    env_steps: float = 0.0
+    expects: Sequence[Mapping[str, Any]] = ()
 
     def spec(self) -> dict[str, Any]:
         """What a store keeps beside the run, for people and `diff`."""
         return {"stage": self.stage, "name": self.name, "config": flat(self.config), "needs": dict(self.needs)}
+
+
+def closure(jobs: Mapping[str, Job], keys: Iterable[str]) -> set[str]:
+    """These keys and those of all that they need, however far back."""
+    found, ahead = set(keys), list(keys)
+    while ahead:
+        new = set(jobs[ahead.pop()].needs.values()) - found
+        found |= new
+        ahead += new
+    return found
+
+
+def needed_for(jobs: Mapping[str, Job], starts: Sequence[str]) -> dict[str, Job]:
+    """The jobs whose key begins with one of `starts` and what they need, in the same order; all where none is given.
+
+    Raises InputError where one has none.
+    """
+    if not starts:
+        return dict(jobs)
+    unknown = [start for start in starts if not any(key.startswith(start) for key in jobs)]
+    if unknown:
+        raise InputError(f"no run of this sweep has the hash {unknown[0]!r}: scaling sweep status SWEEP lists them")
+    wanted = closure(jobs, [key for key in jobs if key.startswith(tuple(starts))])
+    return {key: job for key, job in jobs.items() if key in wanted}
 
 
 def job_key(stage: str, config: Any, needs: Mapping[str, str], version: int) -> str:
@@ -210,7 +237,7 @@ def simple_jobs(stage: str, version: int, work: Callable[[Any, Path], dict[str, 
             return [work(run.config, folder)]
 
         key = job_key(stage, run.config, {}, version)
-        return [Job(key, stage, str(run), run.config, action, rows=True, seconds=seconds)]
+        return [Job(key, stage, str(run), run.config, action, rows=True, seconds=seconds, expects=(flat(run.config),))]
 
     return jobs
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from scaling.errors import InputError
 from scaling.record.files import disk_full, write_json
+from scaling.study.gang import join
 from scaling.study.sweep import Job, Needed
 from scaling.study.sweep_find import find_sweep
 
@@ -29,23 +30,30 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     signal.signal(signal.SIGTERM, _stop)
     spec = json.loads(argv[1])
+    rank = join()
     jobs = find_sweep(spec["sweep"], [tuple(pair) for pair in spec["overrides"]]).jobs()
     with os.fdopen(int(argv[0]), "wb", buffering=0) as answers:
         _say(answers, {"ready": len(jobs)})
         for line in sys.stdin:
             order = json.loads(line)
-            _say(answers, _done(jobs[order["key"]], Path(order["work"]), order["needed"]))
+            _say(answers, _done(jobs[order["key"]], Path(order["work"]), order["needed"], rank))
     return 0
 
 
-def _done(job: Job, work: Path, needed: dict[str, str]) -> dict[str, Any]:
-    """What became of one job: {"ok"} or {"error", "machine"}; its output and errors go to a log beside its results."""
+def _done(job: Job, work: Path, needed: dict[str, str], rank: int) -> dict[str, Any]:
+    """What became of one job: {"ok", "env_steps"} or {"error", "machine"}; what it prints goes to a log beside it."""
     try:
-        with (work / LOG).open("ab", buffering=0) as log, _into(log):
+        with (work / (LOG if rank == 0 else f"log-{rank}.txt")).open("ab", buffering=0) as log, _into(log):
             if not (work / RESULT).exists():  # an earlier attempt may have died between the work and its publication
                 inputs = {label: Needed(Path(path), _result(Path(path))) for label, path in needed.items()}
-                write_json(work / RESULT, job.action(work, inputs))
-        return {"ok": True}
+                made = job.action(work, inputs)
+                if rank == 0:  # of a gang, the leader alone publishes
+                    write_json(work / RESULT, made)
+        if rank:
+            return {"ok": True}
+        found = _result(work)
+        steps = found.get("env_steps") if isinstance(found, dict) else None
+        return {"ok": True, "env_steps": steps}
     except Exception as error:
         lines = [str(error)] if isinstance(error, InputError) else traceback.format_exc().splitlines()
         return {"error": "\n".join(lines[-12:]), "machine": disk_full(error)}

@@ -29,10 +29,15 @@ CPU = Device("two CPU cores", 12_000.0, 0.08, 0.1, 2e10, 15.0)
 GPU = Device("one RTX 4090", 27_000.0, 0.004, 0.005, 1.5e13, 90.0)
 
 
+def bank_steps(config: StudyConfig, k: int) -> float:
+    """Environment steps of the training of `k` experts."""
+    experts = config.experts_for(k)
+    return k * experts.envs * experts.unroll * experts.iterations
+
+
 def bank_seconds(config: StudyConfig, k: int, device: Device) -> float:
     """Training of `k` experts."""
-    experts = config.experts_for(k)
-    steps = k * experts.envs * experts.unroll * experts.iterations
+    experts, steps = config.experts_for(k), bank_steps(config, k)
     if not isinstance(experts, DreamConfig):
         return device.start_s + steps / device.steps_s
     updates = experts.model_updates * device.model_update_s + k / 4 * experts.actor_updates * device.actor_update_s
@@ -44,12 +49,21 @@ def run_count(config: StudyConfig) -> int:
     return (len(config.arms) + len(config.clusters) - 1) * config.seeds
 
 
+def students_steps(config: StudyConfig) -> float:
+    """Environment steps of one student on every arm and seed: the states that are labelled."""
+    return run_count(config) * config.dagger.rounds * config.dagger.sequences * config.dagger.steps
+
+
+def students_flops(config: StudyConfig, family: str, size: str) -> float:
+    """Training FLOPs of one run of a student."""
+    dagger, student = config.dagger, student_config(config, family, size)
+    return dagger.updates * dagger.batch * dagger.steps * training_flops_per_token(student)
+
+
 def students_seconds(config: StudyConfig, family: str, size: str, device: Device) -> float:
     """Training of one student on every arm and seed: states to label, then matrix products."""
-    dagger, student = config.dagger, student_config(config, family, size)
-    frames = dagger.rounds * dagger.sequences * dagger.steps
-    flops = dagger.updates * dagger.batch * dagger.steps * training_flops_per_token(student)
-    return device.start_s + run_count(config) * (frames / device.steps_s + flops / device.flops_s)
+    flops = run_count(config) * students_flops(config, family, size)
+    return device.start_s + students_steps(config) / device.steps_s + flops / device.flops_s
 
 
 def pretrain_seconds(config: StudyConfig, family: str, size: str, device: Device) -> float:

@@ -5,17 +5,20 @@ and one that builds into the folder of the attempt. So a sweep computes what `ru
 """
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.experts.bank import load_card
 from scaling.motion.corpus import Corpus
 from scaling.record.store import Artifact, ArtifactStore, Input
+from scaling.students.count import parameters
 from scaling.study import judge, stages, sweep_cost
 from scaling.study.config import StudyConfig
 from scaling.study.results import direct_rows, rows_of_group
-from scaling.study.stages import Teaching
+from scaling.study.stages import Teaching, student_config
 from scaling.study.sweep import Job, Needed, Run, job_key
 from scaling.study.sweep_cost import Device
 
@@ -58,17 +61,36 @@ Call = Callable[[ArtifactStore, Mapping[str, Artifact]], Artifact]
 
 
 def _stage(
-    name: str, call: Call, needs: Mapping[str, Job], config: Any, seconds: float = 0.0, megabytes: float = 0.0
+    name: str,
+    call: Call,
+    needs: Mapping[str, Job],
+    config: Any,
+    seconds: float = 0.0,
+    megabytes: float = 0.0,
+    env_steps: float = 0.0,
+    stepped: Callable[[Path], int] = lambda work: 0,
 ) -> Job:
-    """The job of one stage; `needs` are the jobs whose artifacts it is given, by label."""
+    """The job of one stage; `needs` are the jobs whose artifacts it is given, by label.
+
+    `env_steps` is the estimate, `stepped` reads the truth in the finished folder.
+    """
     keys = {label: job.key for label, job in needs.items()}
     planned = call(Keys(), {label: Artifact(label, _UNBUILT, key, False, 0.0) for label, key in keys.items()})
 
-    def action(work: Path, needed: Mapping[str, Needed]) -> dict[str, str]:
+    def action(work: Path, needed: Mapping[str, Needed]) -> dict[str, Any]:
         call(Builds(work, planned.hash), _artifacts(needed, keys))
-        return {"artifact": planned.hash}
+        return {"artifact": planned.hash, "env_steps": stepped(work)}
 
-    return Job(planned.hash, planned.name, name, config, action, keys, seconds=seconds, megabytes=megabytes)
+    return Job(planned.hash, planned.name, name, config, action, keys, False, seconds, megabytes, env_steps)
+
+
+def _bank_stepped(work: Path) -> int:
+    return load_card(work).env_steps
+
+
+def _students_stepped(work: Path) -> int:
+    cards = [json.loads(path.read_text()) for path in work.glob("*/student.json")]
+    return sum(card["columns"]["env_steps"] for card in cards)
 
 
 def _artifacts(needed: Mapping[str, Needed], keys: Mapping[str, str]) -> dict[str, Artifact]:
@@ -130,6 +152,8 @@ class StudyJobs:
             {"clusters": k, "experts": config.experts, "seed": config.seed},
             start if config.bank else sweep_cost.bank_seconds(config, k, self.device),
             sweep_cost.bank_megabytes(config, k),
+            0.0 if config.bank else sweep_cost.bank_steps(config, k),
+            (lambda work: 0) if config.bank else _bank_stepped,  # a kept bank was paid for elsewhere
         )
         valset = _stage(
             f"{words}validation set K={k}",
@@ -172,6 +196,8 @@ class StudyJobs:
             figures,
             sweep_cost.students_seconds(config, family, size, self.device),
             sweep_cost.students_megabytes(config, family, size),
+            sweep_cost.students_steps(config),
+            _students_stepped,
         )
         played = self._played(config, corpus, teachings, reference, group, words, stages.runs_of)
         yield from (group, *played.values())
@@ -185,6 +211,7 @@ class StudyJobs:
             {"corpus": corpus, "clusters": strata},
             figures | {"direct": config.direct},
             sweep_cost.students_seconds(config, family, size, self.device),
+            stepped=_students_stepped,
         )
         played = self._played(config, corpus, teachings, reference, alone, f"{words}, direct,", stages.direct_runs)
         yield from (alone, *played.values())
@@ -269,4 +296,23 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
     figures = {"study": config, "family": family, "size": size, "taught": taught}
     key = job_key("rows", figures, keys, ROWS_VERSION)
     name = f"rows {family} {size} K={','.join(map(str, config.clusters))}" + ("" if taught else ", direct")
-    return Job(key, "rows", name, figures, action, keys, rows=True, seconds=5.0)
+    expects = _expected(config, family, size) if taught else ()
+    return Job(key, "rows", name, figures, action, keys, rows=True, seconds=5.0, expects=expects)
+
+
+def _expected(config: StudyConfig, family: str, size: str) -> list[dict[str, Any]]:
+    """What is known of the rows of a group before its corpus is there: no frames, but the arms."""
+    known = {
+        "student": family,
+        "size": size,
+        "params": parameters(student_config(config, family, size)),
+        "updates": config.dagger.updates,
+        "flops": sweep_cost.students_flops(config, family, size),
+        "status": "finished",
+    }
+    return [
+        {**known, "clusters": k, "arm": arm, "seed": seed}
+        for teacher, k in enumerate(config.clusters)
+        for arm in (config.arms if teacher == 0 else (1.0,))
+        for seed in range(config.seeds)
+    ]

@@ -1,17 +1,13 @@
-"""What a sweep's store says: the plan before, the state during, the table after, and changes that people ask for."""
+"""Where each job of a sweep stands by its store, and the changes that people ask for."""
 
 import json
-import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scaling.errors import InputError
-from scaling.record.files import unjson
 from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, INVALID, RETRY, RUNS, Entry, Ledger
 from scaling.study.sweep import Job, differences
-from scaling.study.sweep_child import RESULT
 from scaling.study.sweep_worker import SPEC, output
 
 NEW, WAITING, RUNNING, FINISHED, BROKEN, BLOCKED = "new", "waiting", "running", "finished", "failed", "blocked"
@@ -64,68 +60,6 @@ def survey(jobs: Mapping[str, Job], ledger: Ledger) -> list[Standing]:
             state = WAITING if any(one != FINISHED for one in before) else NEW
         found[key] = Standing(job, entry, state)
     return list(found.values())
-
-
-def plan(standings: Sequence[Standing], devices: int = 1) -> dict[str, Any]:
-    """Counts, and the device-hours and bytes still to come; a stage that has run here is priced at its own median."""
-    counts = Counter(one.state for one in standings)
-    known: dict[str, list[float]] = defaultdict(list)
-    for one in standings:
-        if one.state == FINISHED:
-            known[one.job.stage].append(one.entry.seconds)
-    cost = {stage: statistics.median(seconds) for stage, seconds in known.items()}
-    left = [one.job for one in standings if one.state != FINISHED]
-    seconds = {job.key: cost.get(job.stage, job.seconds) for job in left}
-    stages: dict[str, dict[str, Any]] = {}
-    for one in standings:
-        row = stages.setdefault(one.job.stage, {"jobs": 0, "left": 0, "device_hours": 0.0})
-        row["jobs"] += 1
-        row["left"] += one.state != FINISHED
-        row["device_hours"] += seconds.get(one.hash, 0.0) * devices / 3600
-    return {
-        "new": counts[NEW] + counts[WAITING],
-        "cached": counts[FINISHED],
-        "running": counts[RUNNING],
-        "failed": counts[BROKEN],
-        "blocked": counts[BLOCKED],
-        "jobs": len(standings),
-        "device_hours": sum(seconds.values()) * devices / 3600,
-        "bytes": round(sum(job.megabytes for job in left) * 1e6),
-        "stages": stages,
-    }
-
-
-def status(standings: Sequence[Standing]) -> dict[str, Any]:
-    """Counts by state, the bill so far by stage, and every run."""
-    counts = Counter(one.state for one in standings)
-    bill: dict[str, float] = defaultdict(float)
-    for one in standings:
-        bill[one.job.stage] += one.entry.seconds
-    return {
-        "counts": {state: counts[state] for state in (NEW, WAITING, RUNNING, FINISHED, BROKEN, BLOCKED)},
-        "seconds": sum(bill.values()),
-        "stages": {stage: {"seconds": seconds} for stage, seconds in bill.items()},
-        "runs": [one.to_json() for one in standings],
-    }
-
-
-def rows(standings: Sequence[Standing], ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """The rows of every finished job that makes some, in the sweep's order, with the job's hash, attempts and bill."""
-    for one in standings:
-        if one.state == FINISHED and one.job.rows:
-            text = ledger.shelf.read(f"{output(one.hash, one.entry)}/{RESULT}")
-            if text is None:
-                raise InputError(
-                    f"the results of {one.job.name} ({one.hash}) are missing: scaling sweep invalidate SWEEP {one.hash}"
-                )
-            for row in json.loads(text):
-                yield {
-                    **{name: unjson(value) for name, value in row.items()},
-                    "sweep_run": one.job.name,
-                    "sweep_hash": one.hash,
-                    "sweep_attempts": one.entry.attempts,
-                    "sweep_seconds": round(one.entry.seconds, 3),
-                }
 
 
 def chosen(standings: Sequence[Standing], hashes: Sequence[str]) -> list[Standing]:

@@ -7,13 +7,10 @@ that ends with 75 is put back without counting; one that raises has failed, unti
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,33 +19,13 @@ from scaling.errors import InputError
 from scaling.record.files import jsonable
 from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, INVALID, PREEMPTED, REQUEUED, RUNS, Entry, Ledger
 from scaling.record.progress import say
+from scaling.study.gang import Gang
 from scaling.study.sweep import Job
 from scaling.study.sweep_child import LOG, REQUEUE
-from scaling.study.sweep_find import find_sweep
+from scaling.study.sweep_handle import Child, Order
 
 MOST_DEATHS = 10  # of one job, before it is thought to be the job's own fault
 SPEC = "run.json"
-_GRACE_S = 20.0
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a worker works on: the sweep as it is spelt, and figures replaced in every run."""
-
-    sweep: str
-    overrides: Sequence[tuple[str, Any]] = ()
-
-    def jobs(self) -> dict[str, Job]:
-        """The jobs by key."""
-        # Keys name the physics of this machine's device, so JAX may start here; the memory is the child's.
-        key, before = "XLA_PYTHON_CLIENT_PREALLOCATE", os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE")
-        os.environ[key] = "false"
-        try:
-            return find_sweep(self.sweep, self.overrides).jobs()
-        finally:
-            os.environ.pop(key)
-            if before is not None:
-                os.environ[key] = before
 
 
 @dataclass
@@ -63,77 +40,17 @@ class Tally:
     hashes: list[str] = field(default_factory=list)
 
 
-class Child:
-    """The child process, started when it is needed and again when it has died."""
-
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._process: subprocess.Popen[bytes] | None = None
-        self._answers = -1
-        self._held = b""
-
-    def start(self) -> None:
-        """A fresh child, unless one is alive."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        self.stop()
-        self._answers, theirs = os.pipe()
-        spec = json.dumps(jsonable({"sweep": self._order.sweep, "overrides": list(self._order.overrides)}))
-        command = [sys.executable, "-m", "scaling.study.sweep_child", str(theirs), spec, str(os.getpid())]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(theirs,))
-        os.close(theirs)
-
-    def order(self, key: str, work: Path, needed: Mapping[str, Path]) -> None:
-        """Begins a job."""
-        self.start()
-        assert self._process is not None and self._process.stdin is not None
-        line = json.dumps({"key": key, "work": str(work), "needed": {label: str(p) for label, p in needed.items()}})
-        with contextlib.suppress(BrokenPipeError):  # it has died: `answer` finds that out
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-
-    def answer(self, seconds: float) -> dict[str, Any] | None:
-        """What the job came to, {"exit": code} for a child that died, or None when `seconds` have passed."""
-        assert self._process is not None
-        if b"\n" not in self._held:
-            ready, _, _ = select.select([self._answers], [], [], seconds)
-            if not ready:
-                return None
-            chunk = os.read(self._answers, 1 << 16)
-            if not chunk:
-                return {"exit": self._process.wait()}
-            self._held += chunk
-        line, end, rest = self._held.partition(b"\n")
-        if not end:
-            return None
-        self._held = rest
-        answer = json.loads(line)
-        return None if "ready" in answer else answer
-
-    def stop(self, gently: bool = False) -> None:
-        """Ends the child; `gently` lets it see SIGTERM first."""
-        if self._process is None:
-            return
-        if gently and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE_S)
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-        os.close(self._answers)
-        self._process, self._held = None, b""
-
-
 class Worker:
-    """Claims and runs the jobs of an order; `watch(done, of, words)` sees how it goes."""
+    """Claims and runs the jobs of an order, alone or as leader of a gang; `watch(done, of, words)` sees how it goes."""
 
     def __init__(
-        self, order: Order, ledger: Ledger, watch: Callable[[int, int, str], None] = lambda done, of, words: None
+        self,
+        order: Order,
+        ledger: Ledger,
+        watch: Callable[[int, int, str], None] = lambda done, of, words: None,
+        gang: Gang | None = None,
     ) -> None:
-        self._order, self._ledger, self._watch = order, ledger, watch
+        self._order, self._ledger, self._watch, self._gang = order, ledger, watch, gang
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._done: dict[str, Entry] = {}
         self.tally = Tally()
@@ -155,6 +72,8 @@ class Worker:
                     time.sleep(self._ledger.times.poll_s)
         finally:
             child.stop(gently=True)
+            if self._gang is not None:
+                self._gang.dismiss()
         return self.tally
 
     def _round(
@@ -197,6 +116,8 @@ class Worker:
         try:
             work = self._folder(job.key, claim, afresh)
             needed = {label: shelf.fetch(output(need, self._done[need])) for label, need in job.needs.items()}
+            if self._gang is not None:
+                child.renew(self._gang.call(job.key, claim.token, work, needed))
             child.order(job.key, work, needed)
             answer = self._await(job.key, claim, child)
         except BaseException:
@@ -212,7 +133,8 @@ class Worker:
             self._refuse(job, claim)
         elif "ok" in answer:
             shelf.keep(work, output(job.key, claim))
-            done = self._end(job, claim, DONE, began)
+            steps = answer.get("env_steps")
+            done = self._end(job, claim, DONE, began, **({} if steps is None else {"env_steps": steps}))
             if done is None:
                 self._refuse(job, claim)
             else:
@@ -221,17 +143,27 @@ class Worker:
         elif answer.get("machine"):
             self._end(job, claim, REQUEUED, began, error=answer["error"])
             raise InputError(f"the disk is full while building {job.name} in {shelf.url}: free some space and go on")
+        elif "lost" in answer:
+            child.stop()
+            self._preempted(job, claim, began, answer["lost"])
         elif "error" in answer:
             self._fail(job, claim, began, answer["error"])
         else:
             self._died(job, claim, began, answer["exit"], work)
 
     def _await(self, key: str, claim: Entry, child: Child) -> dict[str, Any] | None:
-        """The child's answer, with heartbeats meanwhile; None once another attempt has taken over."""
+        """The child's answer, with heartbeats meanwhile; None once another attempt has taken over.
+
+        In a gang, {"lost": words} once a peer has died: nobody waits until JAX has noticed.
+        """
         beat_s = self._ledger.times.heartbeat_s
+        look_s = beat_s if self._gang is None else self._ledger.times.poll_s
         beaten = time.monotonic()
         while True:
-            answer = child.answer(max(0.0, beaten + beat_s - time.monotonic()))
+            answer = child.answer(min(look_s, max(0.0, beaten + beat_s - time.monotonic())))
+            lost = self._gang.lost(answer, 2 * look_s) if self._gang is not None else None
+            if lost is not None:
+                return {"lost": lost}
             if answer is not None:
                 return answer
             if time.monotonic() - beaten >= beat_s:
@@ -275,12 +207,19 @@ class Worker:
         killed = code < 0 or code in (134, 137)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         error = "\n".join([*_tail(work / LOG), f"ended by {how}"])
-        if not killed or claim.preemptions + 1 >= MOST_DEATHS:
+        if killed:
+            self._preempted(job, claim, began, error)
+        else:
+            self._fail(job, claim, began, error)
+
+    def _preempted(self, job: Job, claim: Entry, began: float, error: str) -> None:
+        """To be tried again, unless that has happened too often."""
+        if claim.preemptions + 1 >= MOST_DEATHS:
             self._fail(job, claim, began, error)
             return
         self.tally.preempted += 1
         self._end(job, claim, PREEMPTED, began, error=error, preemptions=claim.preemptions + 1)
-        say(f"{job.name} was ended by {how} and is tried again")
+        say(f"{job.name} was {error.splitlines()[-1]} and is tried again")
 
 
 def output(key: str, entry: Entry) -> str:

@@ -29,6 +29,40 @@ def test_a_student_is_exported_and_checked(call, student_folder, tmp_path):
     assert read_manifest(tmp_path / "policy").row["run"] == "tiny"
 
 
+SWEEP = """
+import shutil
+from pathlib import Path
+from scaling.study.sweep import Job, Sweep, runs
+
+def train(work, needed):
+    for name in ("arm0.5-K1-seed0", "arm1-K1-seed0"):
+        shutil.copytree({student!r}, work / name)
+
+def judged(work, needed):
+    rows = [("arm0.5-K1-seed0", 0.25, 0.5), ("arm1-K1-seed0", 0.75, 0.25)]  # in the harness the other one is better
+    return [dict(run=f"mlp-0.05M-{{name}}", student="mlp", size="0.05M", status="finished", protocol="sonic",
+                 success_sonic_assist0=bare, success_sonic=held, survival_s_assist0=1.0, survival_s=1.0, val_loss=None)
+            for name, bare, held in rows]
+
+def jobs(run):
+    yield Job("aa", "students", "group", 1, train)
+    yield Job("bb", "rows", "rows", 1, judged, {{"students": "aa"}}, rows=True)
+
+VERSIONS = {{"": lambda: Sweep("two", runs(1), jobs)}}
+"""
+
+
+@pytest.mark.slow
+def test_the_best_student_of_a_sweep_is_exported_with_its_row(call, student_folder, tmp_path):
+    path, store = tmp_path / "two.py", tmp_path / "store"
+    path.write_text(SWEEP.format(student=str(student_folder)))
+    assert call("sweep", "work", path, "--store", store).code == 0
+    called = call("export", "--best", path, "--store", store, "--out", tmp_path / "policy", "--json", "-")
+    assert (called.code, called.json["run"]) == (0, "mlp-0.05M-arm1-K1-seed0")
+    assert called.json.keys() >= KEYS
+    assert read_manifest(tmp_path / "policy").row["success_sonic_assist0"] == 0.75
+
+
 @pytest.mark.slow
 def test_a_policy_is_made_anew_and_benched(call, policy_folder, tmp_path):
     assert call("export", policy_folder, "--out", tmp_path / "again", "--json", "-").json["ok"]
@@ -45,7 +79,10 @@ def test_a_changed_byte_fails_the_check(call, damaged):
 
 
 def test_what_cannot_be_exported(refused, tmp_path, student_folder):
-    assert "--best is not built yet" in refused("export", "--best", "sweep", "--out", tmp_path / "x")
+    assert "no sweep is called" in refused("export", "--best", "sweep", "--out", tmp_path / "x")
+    nothing = ("--store", tmp_path / "store", "--out", tmp_path / "x")
+    assert "train no students" in refused("export", "--best", "engine_check", *nothing)
+    assert "no run of this sweep has finished" in refused("export", "--best", "data_size", *nothing)
     assert "one of RUN and --best" in refused("export", "--out", tmp_path / "x")
     assert str(student_folder) in refused("export", student_folder.parent, "--out", tmp_path / "x"), (
         "it names what lies below"

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from scaling.laws.table import read_table as read_laws_table
+from scaling.record.table import read_table, rows_of
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.launch.k8s import jobset, yaml
 from scaling.study.launch.local import shares
@@ -32,9 +34,15 @@ def test_plan_work_status_table_and_back(sweep, tmp_path):
     assert {"hash", "state", "attempts", "seconds", "error"} <= first.keys()
     assert (first["state"], first["attempts"], first["error"]) == ("finished", 1, None)
     table = sweep("table", "--json").json
-    assert table == {"table": "engine_check.csv", "rows": 3, "unfinished": 37}
+    assert {**table, "stages": 0} == {"table": "engine_check.csv", "rows": 3, "unfinished": 37, "stages": 0}
+    assert table["stages"] == status["stages"] and table["stages"]["engine_check"]["share"] == 1.0
     lines = [json.loads(line) for line in Path("engine_check.jsonl").read_text().splitlines()]
     assert [line["seed"] for line in lines] == [0, 1, 2]
+    pytest.importorskip("pyarrow")
+    sweep("table", "--out", "same.parquet")
+    assert [row["seed"] for row in rows_of(read_table("engine_check.csv"))] == read_laws_table("same.parquet").numeric(
+        "seed"
+    )[0].tolist()
     assert sweep("invalidate", first["hash"], "--json").json == {"invalidated": [first["hash"]]}
     assert sweep("plan", "--json").json["cached"] == 2
     assert sweep("gc", "--json").json == {"removed": []}
@@ -45,6 +53,21 @@ def test_words_for_a_person(sweep):
     assert "device hours" in sweep("plan").out
     assert sweep("work", "--max-runs", 1).code == 0
     assert "seed=0" in sweep("status").out
+
+
+def test_a_page_of_the_state_that_needs_no_network(call, tmp_path):
+    code = "from scaling.study.sweep import *\n"
+    code += "def work(config, folder):\n    assert config != 2, 'the <knee> buckled'\n    return {}\n"
+    code += "VERSIONS = {'': lambda: Sweep('page', runs([1, 2]), simple_jobs('page', 1, work, 1.0))}\n"
+    (tmp_path / "page.py").write_text(code)
+    call("sweep", "work", tmp_path / "page.py", "--store", tmp_path / "store")
+    told = call("sweep", "status", tmp_path / "page.py", "--store", tmp_path / "store", "--html").out
+    page = (tmp_path / "store" / "page.html").read_text()
+    assert f"page: {tmp_path / 'store' / 'page.html'}" in told
+    assert "1 of 2 finished" in page and "the &lt;knee&gt; buckled" in page and "<knee>" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    call("sweep", "status", tmp_path / "page.py", "--store", tmp_path / "store", "--html", tmp_path / "other.html")
+    assert (tmp_path / "other.html").exists()
 
 
 def test_several_workers_of_one_machine(sweep):
@@ -80,11 +103,13 @@ def test_diff_of_two_runs_and_of_two_sweeps(sweep, call, tmp_path):
         (("work", "engine_check", "--max-runs", "0"), "give at least 1"),
         (("work", "engine_check", "--stale", "10"), "at least twice heartbeat_s"),
         (("work", "engine_check", "--workers", "0"), "--workers 0"),
+        (("work", "engine_check", "--gang", "2", "--launcher", "ray"), "share no folder"),
         (("work", "engine_check", "--launcher", "k8s", "--store", "gs://bucket/x"), "needs --image"),
         (("work", "engine_check", "--launcher", "k8s", "--image", "x"), "pods share no folder"),
         (("table", "engine_check", "--out", "x.xlsx"), "written as .csv"),
         (("diff", "zz", "yy"), "no run begins with 'zz'"),
-        (("suggest", "engine_check"), "not built yet"),
+        (("suggest", "engine_check", "--target", "size", "--budget", "1"), "NAME=VALUE"),
+        (("work", "engine_check", "--only", "zz"), "no run of this sweep has the hash 'zz'"),
     ],
 )
 def test_bad_input_is_one_sentence(refused, tmp_path, monkeypatch, arguments, sentence):

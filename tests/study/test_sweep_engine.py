@@ -10,8 +10,10 @@ import pytest
 
 from scaling.errors import InputError
 from scaling.record.files import disk_full
+from scaling.study.sweep_bill import plan, status
 from scaling.study.sweep_find import find_sweep
-from scaling.study.sweep_state import chosen, diff, gc, invalidate, plan, retry, rows, status, survey
+from scaling.study.sweep_rows import rows
+from scaling.study.sweep_state import chosen, diff, gc, invalidate, retry, survey
 from scaling.study.sweep_worker import MOST_DEATHS, Order, Worker
 from tests.study.sweeps import FAST, SAFE, entries, finish, ledger_of, start, wait_for, write_check
 

@@ -14,10 +14,12 @@ from scaling.record.store import ArtifactStore
 from scaling.record.table import read_table, rows_of, write_table
 from scaling.study.quickstart import run_study
 from scaling.study.sweep import Sweep, grid
+from scaling.study.sweep_bill import plan
 from scaling.study.sweep_cost import GPU, bank_seconds
 from scaling.study.sweep_find import find_sweep
 from scaling.study.sweep_jobs import Builds, StudyJobs
-from scaling.study.sweep_state import plan, rows, survey
+from scaling.study.sweep_rows import rows
+from scaling.study.sweep_state import survey
 from scaling.study.sweep_worker import Order, Worker
 from tests.study.test_study import DIRECT, tiny
 

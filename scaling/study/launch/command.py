@@ -16,9 +16,11 @@ class WorkerCommand:
     store: str
     overrides: Sequence[tuple[str, Any]] = ()
     times: LeaseTimes = LeaseTimes()
+    only: Sequence[str] = ()
 
     def words(self, python: Sequence[str] = (sys.executable, "-m", "scaling")) -> list[str]:
         """The command line."""
         settings = [part for path, value in self.overrides for part in ("--set", f"{path}={value}")]
         lease = ["--heartbeat", f"{self.times.heartbeat_s:g}", "--stale", f"{self.times.stale_s:g}"]
-        return [*python, "sweep", "work", self.sweep, "--store", self.store, *lease, *settings]
+        only = ["--only", *self.only] if self.only else []
+        return [*python, "sweep", "work", self.sweep, "--store", self.store, *lease, *settings, *only]

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 
 from scaling.errors import InputError
+from scaling.study.gang import Place
 from scaling.study.launch.command import WorkerCommand
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
@@ -24,9 +26,9 @@ def shares(cores: Sequence[int], workers: int) -> list[list[int]]:
     return [list(cores[low:high]) for low, high in itertools.pairwise(bounds)]
 
 
-def start(command: WorkerCommand, cores: Sequence[int]) -> "subprocess.Popen[bytes]":
-    """One worker on these cores."""
-    env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores)))}
+def start(command: WorkerCommand, cores: Sequence[int], place: Place | None = None) -> "subprocess.Popen[bytes]":
+    """One worker, or one process of a gang, on these cores."""
+    env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores))), **(place.variables() if place else {})}
     words = command.words()
     if hasattr(os, "sched_setaffinity"):  # by a fresh Python, for code between fork and exec may deadlock
         pin = f"import os, sys; os.sched_setaffinity(0, {list(cores)}); os.execv(sys.argv[1], sys.argv[1:])"
@@ -41,15 +43,22 @@ def own_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def launch(command: WorkerCommand, workers: int) -> list[int]:
-    """Starts `workers` and waits for them; their exit codes. What stops this process stops them, their state saved."""
-    running = [start(command, share) for share in shares(own_cores(), workers)]
+def launch(command: WorkerCommand, workers: int, gang: int = 1) -> list[int]:
+    """Starts `workers`, each a gang of `gang` processes, and waits for them; the exit codes of the first of each.
+
+    What stops this process stops them, their state saved. The others of a gang end with its first.
+    """
+    names = [uuid.uuid4().hex[:8] for _ in range(workers)]
+    places = [Place(name, rank, gang, "localhost") if gang > 1 else None for name in names for rank in range(gang)]
+    cores = shares(own_cores(), workers * gang)
+    running = [start(command, share, place) for share, place in zip(cores, places, strict=True)]
     try:
-        while any(process.poll() is None for process in running):
+        while any(process.poll() is None for process in running[::gang]):
             time.sleep(0.05)
+        time.sleep(2.0 * (gang > 1))  # the others read that nothing is left
     finally:
         for process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         codes = [process.wait() for process in running]
-    return codes
+    return codes[::gang]

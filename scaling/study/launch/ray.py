@@ -1,7 +1,5 @@
 """Workers as tasks of an existing Ray cluster; a task lost with its node is started again elsewhere."""
 
-import subprocess
-
 from scaling.errors import InputError
 from scaling.study.launch.command import WorkerCommand
 
@@ -9,7 +7,7 @@ from scaling.study.launch.command import WorkerCommand
 def launch(
     command: WorkerCommand, workers: int, cpus: float = 1.0, gpus: float = 0.0, address: str = "auto"
 ) -> list[int]:
-    """Starts `workers` tasks and waits for them; their exit codes.
+    """Starts `workers` tasks and waits for them; how many runs each finished, those of lost tasks left out.
 
     Raises InputError where ray is not installed or no cluster answers.
     """
@@ -23,8 +21,13 @@ def launch(
         except ConnectionError:
             raise InputError(f"no Ray cluster answers at {address!r}: start one with ray start --head") from None
 
-    def worker() -> int:
-        return subprocess.run(command.words(), check=False).returncode
+    def worker() -> int:  # in the task's own process, so that a lost task takes its child along
+        from scaling.record.ledger import Ledger
+        from scaling.record.shelf import open_shelf
+        from scaling.study.sweep_worker import Order, Worker
+
+        order = Order(command.sweep, command.overrides, command.only)
+        return Worker(order, Ledger(open_shelf(command.store), command.times)).run().done
 
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(worker)
     return list(ray.get([task.remote() for _ in range(workers)]))

@@ -1,22 +1,28 @@
 """Workers as a Slurm job array through submitit; a preempted one is put back into the queue."""
 
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import InputError
+from scaling.study.gang import Place
 from scaling.study.launch.command import WorkerCommand
 
 
 class ArrayWorker:
-    """One element of the array; submitit calls `checkpoint` when Slurm is about to take the machine away."""
+    """One element of the array, or one task of an element that is a gang.
+
+    submitit calls `checkpoint` when Slurm is about to take the machine away.
+    """
 
     def __init__(self, command: WorkerCommand) -> None:
         self.command = command
 
     def __call__(self) -> int:
         """Runs a worker; its exit code."""
-        return subprocess.run(self.command.words(), check=False).returncode
+        return subprocess.run(self.command.words(), check=False, env={**os.environ, **_place()}).returncode
 
     def checkpoint(self) -> Any:
         """The same again: what was begun is in the store."""
@@ -25,16 +31,44 @@ class ArrayWorker:
         return DelayedSubmission(self)
 
 
-def launch(command: WorkerCommand, workers: int, folder: Path, minutes: int = 240, cluster: str | None = None) -> Any:
-    """Submits `workers` array elements; submitit's jobs. `cluster` "local" runs them here.
+def _place() -> dict[str, str]:
+    """The variables of a task's place in its gang; none where the element is a single task."""
+    from submitit import JobEnvironment
 
-    Raises InputError where submitit is not installed.
+    here = JobEnvironment()
+    if here.num_tasks == 1:
+        return {}
+    name = f"slurm-{here.job_id}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return Place(name, here.global_rank, here.num_tasks, here.hostnames[0]).variables()
+
+
+def launch(
+    command: WorkerCommand,
+    workers: int,
+    folder: Path,
+    options: Mapping[str, Any] | None = None,
+    cluster: str | None = None,
+    gang: int = 1,
+) -> list[Any]:
+    """Submits `workers` array elements of `gang` nodes each; submitit's jobs. `cluster` "local" runs them here.
+
+    `options` are parameters of submitit (`timeout_min`, `slurm_partition`, `gpus_per_node`, ...).
+
+    Raises InputError where submitit is not installed, or does not know an option.
     """
     try:
         import submitit
     except ImportError:
         raise InputError("--launcher slurm needs submitit: install it with pip install 'scaling[slurm]'") from None
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-    executor.update_parameters(name="scaling", timeout_min=minutes)
+    shape = {"tasks_per_node": gang} if cluster == "local" else {"nodes": gang, "tasks_per_node": 1}
+    try:
+        executor.update_parameters(name="scaling", **{"timeout_min": 240, **shape, **_numbers(options or {})})
+    except (NameError, ValueError, TypeError) as error:
+        raise InputError(f"--slurm: {error}") from None
     with executor.batch():
         return [executor.submit(ArrayWorker(command)) for _ in range(workers)]
+
+
+def _numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: int(value) if str(value).isdigit() else value for name, value in options.items()}

@@ -1,0 +1,115 @@
+"""`scaling sweep work`: a worker here, one of a gang, or workers started by a launcher."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from scaling.cli.output import Outcome, pairs
+from scaling.cli.parser import Parser
+from scaling.cli.suggestions import pair
+from scaling.cli.sweeps import failures, overrides_of, survey_of, sweep_of
+from scaling.errors import InputError
+
+
+def add_arguments(parser: Parser) -> None:
+    """Which runs, by how many, started how, and how soon a silent worker counts as dead."""
+    parser.add_argument("--max-runs", type=int, metavar="N", help="stop after this many runs of this worker")
+    parser.add_argument("--only", nargs="+", default=[], metavar="HASH", help="these runs and what they need (suggest)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="so many workers (default 1)")
+    parser.add_argument("--gang", type=int, default=1, metavar="N", help="each of N processes, one JAX program (1)")
+    parser.add_argument("--launcher", choices=("local", "slurm", "ray", "k8s"), default="local")
+    parser.add_argument("--heartbeat", type=float, default=30.0, metavar="S", help="seconds between heartbeats (30)")
+    parser.add_argument(
+        "--stale", type=float, default=90.0, metavar="S", help="a heartbeat that stood still so long (90)"
+    )
+    parser.add_argument("--image", metavar="IMAGE", help="of k8s: the container image")
+    parser.add_argument("--queue", metavar="QUEUE", help="of k8s: the Kueue queue")
+    parser.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="submitit's, as slurm_partition=a"
+    )
+
+
+def work(arguments: argparse.Namespace) -> Outcome:
+    """Works here, or starts workers."""
+    from scaling.record.lease import LeaseTimes
+    from scaling.study.launch.command import WorkerCommand
+
+    try:
+        times = LeaseTimes(arguments.heartbeat, arguments.stale, min(0.25, arguments.heartbeat))
+    except ValueError as error:
+        raise InputError(f"--heartbeat {arguments.heartbeat:g} --stale {arguments.stale:g}: {error}") from None
+    if arguments.max_runs is not None and arguments.max_runs < 1:
+        raise InputError(f"--max-runs {arguments.max_runs}: give at least 1")
+    command = WorkerCommand(arguments.sweep, arguments.store, overrides_of(arguments), times, arguments.only)
+    if arguments.workers < 1 or arguments.gang < 1:
+        raise InputError(f"--workers {arguments.workers} --gang {arguments.gang}: give at least 1 of each")
+    if arguments.gang > 1 and arguments.launcher not in ("local", "slurm"):
+        raise InputError(f"--gang is for local and slurm: {arguments.launcher} starts workers that share no folder")
+    if arguments.launcher == "local" and arguments.workers == arguments.gang == 1:
+        return _work_here(arguments, times)
+    if arguments.max_runs is not None:
+        raise InputError("--max-runs is for one worker: leave it out, or leave out --workers, --gang and --launcher")
+    sweep_of(arguments)  # a mistake in the name is told before anything starts
+    return _launch(arguments, command)
+
+
+def _launch(arguments: argparse.Namespace, command: Any) -> Outcome:
+    if arguments.launcher == "k8s":
+        from scaling.study.launch.k8s import jobset, yaml
+
+        if not arguments.image:
+            raise InputError("--launcher k8s needs --image: the container that has scaling installed")
+        manifest = jobset(command, arguments.workers, arguments.image, arguments.queue)
+        return Outcome(manifest, [yaml(manifest)])
+    if arguments.launcher == "slurm":
+        from scaling.study.launch import slurm
+
+        options = dict(pair("--slurm", text) for text in arguments.slurm)
+        jobs = slurm.launch(command, arguments.workers, Path("runs/slurm").resolve(), options, gang=arguments.gang)
+        ids = [job.job_id for job in jobs]
+        return Outcome({"jobs": ids}, [f"submitted {', '.join(ids)}; scaling sweep status {arguments.sweep} --live"])
+    if arguments.launcher == "ray":
+        from scaling.study.launch import ray
+
+        ray.launch(command, arguments.workers)
+    else:
+        from scaling.study.launch import local
+
+        local.launch(command, arguments.workers, arguments.gang)
+    return _summary(arguments, {})
+
+
+def _work_here(arguments: argparse.Namespace, times: Any) -> Outcome:
+    from dataclasses import asdict
+
+    from scaling.record.ledger import Ledger
+    from scaling.record.progress import Progress
+    from scaling.record.shelf import open_shelf
+    from scaling.study.gang import Gang, place_of
+    from scaling.study.sweep_follower import follow
+    from scaling.study.sweep_worker import Order, Worker
+
+    order = Order(arguments.sweep, overrides_of(arguments), arguments.only)
+    ledger = Ledger(open_shelf(arguments.store), times)
+    place = place_of(os.environ)
+    gang = Gang(place, ledger) if place is not None else None
+    if gang is not None and gang.place.rank:
+        return Outcome({"followed": follow(order, ledger, gang)})
+    with Progress(arguments.sweep) as progress:
+        worker = Worker(order, ledger, lambda done, of, words: progress.update(done, of, words), gang)
+        tally = worker.run(arguments.max_runs)
+    return _summary(arguments, asdict(tally))
+
+
+def _summary(arguments: argparse.Namespace, did: dict[str, Any]) -> Outcome:
+    """What is left after working: exit code 1 where something failed, which the JSON names."""
+    from scaling.study.sweep_bill import status
+    from scaling.study.sweep_state import BLOCKED, BROKEN
+
+    sweep, _, standings = survey_of(arguments)
+    found = status(standings, sweep.devices)
+    broken = [one for one in found["runs"] if one["state"] in (BROKEN, BLOCKED)]
+    data = {**did, "counts": found["counts"], "stages": found["stages"], "failures": broken}
+    code = 1 if found["counts"][BROKEN] else 0
+    return Outcome(data, [pairs(found["counts"]), *failures(broken)], code)
