@@ -19,6 +19,7 @@ from scaling.bridge.writer import COMMAND, END, ORDER, READING, STATE, TOLD, Wri
 from scaling.errors import InputError
 
 DEFAULT = WriterConfig()
+STARTING = 60.0  # s that a process may take to start on a machine with much else to do
 
 
 class WriterLink:
@@ -48,9 +49,15 @@ class WriterLink:
         theirs.close()
 
     def wait(self, seconds: float) -> None:
-        """Return when the robot has sent a state. Raises InputError after `seconds`, or where the writer has ended."""
-        until = time.monotonic() + seconds
+        """Return when the robot has sent a state.
+
+        Raises InputError where none has come `seconds` after the writer joined the domain, or where the writer ended.
+        """
+        until = time.monotonic() + seconds + STARTING
+        joined = False
         while self.read() is None:
+            if not joined and "joined" in self.told:
+                joined, until = True, time.monotonic() + seconds
             if self.process.poll() is not None:
                 last = (self.process.stderr.read() if self.process.stderr else "").strip().splitlines()[-1:]
                 words = last[0].rpartition("InputError: ")[2] if last else "no message"

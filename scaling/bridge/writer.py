@@ -240,6 +240,7 @@ def main(fd: int, domain: int, interface: str | None, given: dict[str, Any]) -> 
     wire = DdsWire(domain, "bridge", interface)
     limits = {"limits": Limits(**given["limits"]), "command_limits": CommandLimits(**given["command_limits"])}
     writer = CommandWriter(wire, WriterConfig(**{**given, **limits}))
+    _tell(link, {"joined": domain})
     with prioritised(), steady():
         serve(link, writer, wire.arrived)
     wire.close()

