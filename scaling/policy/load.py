@@ -16,6 +16,8 @@ PROGRAM = "policy.stablehlo"
 BATCH_PROGRAM = "policy_batch.stablehlo"
 ONNX_PROGRAM = "policy.onnx"
 BACKENDS = ("xla", "onnx")
+# Largest difference of an action where an accelerator runs it (see `check.TOLERANCE` for how it is measured).
+ON_TARGET = 1e-4
 
 
 class Backend(Protocol):
@@ -70,20 +72,35 @@ def load_policy(
     """Verify and open a policy (its folder, or the zip of it).
 
     `backend` is "xla" (jax.export), "onnx", or "auto": XLA where JAX is installed. `providers` are ONNX
-    Runtime's execution providers in order of preference ("tensorrt", "cuda", "cpu").
+    Runtime's execution providers in order of preference ("tensorrt", "cuda", "cpu"); on any but the CPU the reference
+    vectors are played first, and have to come out.
     Raises InputError that names what is wrong: a file whose bytes differ, another robot, other terms, rates or gains.
     """
     path = Path(folder)
     with opened(path) as folder:
         program, manifest, backend = _open(folder, batch, backend, tuple(providers))
         manifest_hash = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-    policy = LoadedPolicy(path, manifest, manifest_hash, program, backend, batch)
-    # The first call compiles, and the first with a state of the program's own making once more; on a robot neither may
-    # happen under a deadline.
-    for _ in range(3):
-        policy.act(np.zeros((batch, policy.obs_dim), np.float32))
-    policy.reset()
+        policy = LoadedPolicy(path, manifest, manifest_hash, program, backend, batch)
+        # The first call compiles, and the first with a state of the program's own making once more; on a robot neither
+        # may happen under a deadline.
+        for _ in range(3):
+            policy.act(np.zeros((batch, policy.obs_dim), np.float32))
+        policy.reset()
+        if tuple(providers) != ("cpu",) and batch == 1:
+            _prove(policy, folder, tuple(providers))
     return policy
+
+
+def _prove(policy: LoadedPolicy, folder: Path, providers: tuple[str, ...]) -> None:
+    """Raises InputError where the program on an accelerator is not what was exported: versions have differed."""
+    from scaling.policy.check import parity
+
+    for case, off in parity(policy, folder).items():
+        if not (off.limited < ON_TARGET and off.relative < ON_TARGET):
+            raise InputError(
+                f"{folder}: by {', '.join(providers)} the actions on {case} inputs differ by {off.raw:.3g} from those "
+                "that were exported: run it with another provider, or another version of that one"
+            )
 
 
 def _open(folder: Path, batch: int, backend: str, providers: tuple[str, ...]) -> tuple[Backend, Manifest, str]:

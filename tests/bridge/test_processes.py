@@ -1,10 +1,12 @@
 """The bridge and the twin as processes over DDS: a clip to its end, a killed policy, a killed robot."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -19,7 +21,7 @@ from scaling.motion.synthetic import generate
 pytest.importorskip("cyclonedds")
 pytestmark = pytest.mark.slow
 
-STALE = 0.5
+STALE = 3.0  # s
 SCALING = (sys.executable, "-m", "scaling")
 
 
@@ -68,8 +70,9 @@ def fleet(tmp_path, domain):
 
     The faults are injected with the limits as they are in test_faults.py and test_writer.py, on clocks of their own.
     """
-    patient = {"stale": STALE, "gap": 2.0, "overrun": 1.0, "late_ticks": 500}
-    robot = {"domain": domain, "ramp": 0.5, "standby": 0.5, "hold": 1.0, "backend": "onnx", "limits": patient}
+    patient = {"stale": STALE, "gap": 20.0, "overrun": 10.0, "late_ticks": 5000}
+    patient |= {"tilt": 3.0, "velocity_share": 9.0, "torque_share": 9.0}  # a robot that is commanded late stumbles
+    robot = {"domain": domain, "ramp": 0.5, "standby": 0.5, "hold": 2 * STALE, "backend": "onnx", "limits": patient}
     (tmp_path / "fleet.yaml").write_text(json.dumps({"robots": {"twin": robot}}))
     return "--fleet", tmp_path / "fleet.yaml", "--robot", "twin"
 
@@ -104,8 +107,8 @@ def test_a_clip_to_its_end(start, domain, fleet, clip, policy, tmp_path):
         *("--out", tmp_path / "run", "--status", status, "--json", tmp_path / "run.json"),
     )
     out, err = run.communicate(timeout=400)
-    assert run.returncode == 0, err + out
     report = read(tmp_path / "run.json")
+    assert run.returncode == 0, (err + out, report and report["ended"])
     assert report["faults"] == []
     assert report["ended"] == "the clip has ended"
     assert [t["to"] for t in report["transitions"]] == ["ramp", "stand-by", "track", "damping"]
@@ -145,6 +148,26 @@ def tracking(run, path):
     return status is not None and status["state"] == "track"
 
 
+@contextlib.contextmanager
+def stalls():
+    """A function that tells the longest time (s) for which this machine let a thread wait that wanted to run."""
+    over, late = threading.Event(), [0.0]
+
+    def probe():
+        while not over.is_set():
+            before = time.monotonic()
+            time.sleep(0.002)
+            late.append(time.monotonic() - before - 0.002)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        yield lambda: max(late)
+    finally:
+        over.set()
+        thread.join()
+
+
 class Listener:
     """Hears the commands as the robot does: when each came, and whether it was stiff."""
 
@@ -161,27 +184,23 @@ class Listener:
 
 
 def test_a_killed_policy_is_damped_within_a_tenth_of_a_second(start, domain, fleet, long, policy, tmp_path):
-    """Damped each time; within 0.1 s of real time at least once in three, for a machine may be busy for that long."""
-    for attempt in range(3):
-        status = tmp_path / f"status-{attempt}.json"
-        robot = twin(start, domain, long)
-        run = start("run", policy, "--motion", long, *fleet, "--status", status)
-        listener = Listener(domain)
-        until(lambda run=run, status=status: tracking(run, status))
-        until(listener.listen)
+    """Beyond what the machine itself stands still meanwhile, twice: the writer's process has to wake, and this one."""
+    twin(start, domain, long)
+    status = tmp_path / "status.json"
+    run = start("run", policy, "--motion", long, *fleet, "--status", status)
+    listener = Listener(domain)
+    until(lambda: tracking(run, status))
+    until(listener.listen)
+    with stalls() as stall:
         run.kill()
         killed = time.monotonic()
-        until(lambda listener=listener: not listener.listen())
-        damped = listener.heard[-1][0]
-        until(lambda listener=listener, end=killed + 0.5: listener.listen() or listener.heard[-1][0] > end)
-        assert not listener.heard[-1][1], "the writer lives on, and damps"
-        assert (command_of(listener.wire.latest()[1]).kd == 8).all()
-        listener.wire.close()
-        robot.kill()
-        robot.wait()
-        if damped - killed < 0.1:
-            return
-    pytest.fail(f"{damped - killed:.3f} s from the death of the policy to damping, three times")
+        until(lambda: not listener.listen())
+    damped = listener.heard[-1][0]
+    assert damped - killed < 0.1 + 2 * stall()
+    until(lambda: listener.listen() or listener.heard[-1][0] > killed + 0.5)
+    assert not listener.heard[-1][1], "the writer lives on, and damps"
+    assert (command_of(listener.wire.latest()[1]).kd == 8).all()
+    listener.wire.close()
 
 
 def test_a_killed_robot_is_a_clear_line(start, domain, fleet, long, policy, tmp_path):

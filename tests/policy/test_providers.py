@@ -42,3 +42,29 @@ def test_a_silent_fall_back_is_refused(exported, monkeypatch):
     )
     with pytest.raises(InputError, match="ONNX Runtime chose CPUExecutionProvider where tensorrt, cpu was asked"):
         load_policy(exported[0], backend="onnx", providers=("tensorrt", "cpu"))
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-3])
+def test_an_accelerator_has_to_give_the_exported_actions(exported, monkeypatch, off):
+    """A stand-in for TensorRT on this CPU, exact or a little off."""
+    whole = onnxruntime.InferenceSession
+
+    class Accelerated:
+        def __init__(self, path, options, providers):
+            self.session = whole(path, options, providers[1:])
+            self.get_inputs = self.session.get_inputs
+
+        def get_providers(self):
+            return ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+
+        def run(self, outputs, feed):
+            action, *state = self.session.run(outputs, feed)
+            return action + off, *state
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: Accelerated.get_providers(None))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Accelerated)
+    if off:
+        with pytest.raises(InputError, match=r"by tensorrt, cpu the actions on \w+ inputs differ by 0\.001"):
+            load_policy(exported[0], backend="onnx", providers=("tensorrt", "cpu"))
+    else:
+        assert load_policy(exported[0], backend="onnx", providers=("tensorrt", "cpu")).backend == "onnx"
