@@ -1,6 +1,8 @@
-"""Two topics of the robot's own wire by CycloneDDS: `rt/lowstate` one way and `rt/lowcmd` the other."""
+"""The robot's own wire by CycloneDDS: `rt/lowstate` and `rt/lf/bmsstate` one way and `rt/lowcmd` the other."""
 
+import math
 import os
+import socket
 import threading
 import time
 from typing import Any, Literal
@@ -11,6 +13,7 @@ from scaling.bridge.wire import LOW_CMD, LOW_STATE, WireError, decode, encode, s
 from scaling.errors import InputError
 
 ROBOT_DOMAIN, TWIN_DOMAIN = 0, 1
+_BATTERY = "rt/lf/bmsstate"
 _TOPICS = {"state": ("rt/lowstate", LOW_STATE, "LowState_"), "command": ("rt/lowcmd", LOW_CMD, "LowCmd_")}
 # 0.10.2 does no multicast on `lo`, so peers are looked for one by one.
 _LOOPBACK = """<CycloneDDS><Domain Id="any">
@@ -18,17 +21,39 @@ _LOOPBACK = """<CycloneDDS><Domain Id="any">
 <Discovery><ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>50</MaxAutoParticipantIndex>
 <Peers><Peer Address="127.0.0.1"/></Peers></Discovery></Domain></CycloneDDS>"""
 
+# On a robot's network, through the interface that leads to it and no other.
+_NETWORK = """<CycloneDDS><Domain Id="any"><General><Interfaces><NetworkInterface name="{}"/></Interfaces></General>
+</Domain></CycloneDDS>"""
+
 Side = Literal["robot", "bridge"]
 
 
-def check_domain(domain: int) -> None:
-    """Raises InputError for the robot's own domain, and for what is none."""
-    if domain == ROBOT_DOMAIN:
+def check_domain(domain: int, side: Side = "bridge", interface: str | None = None) -> None:
+    """Raises InputError for what is no domain, and where the robot's own one is not meant."""
+    if not 0 <= domain <= 200:
+        raise InputError(f"domain is {domain}: give the robot's, 0, or the twin's, from 1 to 200")
+    if domain == ROBOT_DOMAIN and side == "robot":
+        raise InputError("domain 0 is the robot itself, and a twin there would be a second one: give 1 to 200")
+    if domain == ROBOT_DOMAIN and interface in (None, "lo"):
+        raise InputError("domain 0 is the robot itself: name the network interface that leads to it with --interface")
+    if interface is not None and interface not in (names := [name for _, name in socket.if_nameindex()]):
+        raise InputError(f"there is no network interface {interface!r} here: use one of {', '.join(names)}")
+
+
+def join(domain: int, side: Side, interface: str | None) -> tuple[Any, Any]:
+    """(domain, participant) on the loopback, or on a network interface; `CYCLONEDDS_URI` overrules either.
+
+    Both last as long as they are referred to. Raises InputError where the package is missing, and as `check_domain`.
+    """
+    check_domain(domain, side, interface)
+    try:
+        from cyclonedds.domain import Domain, DomainParticipant
+    except ImportError as error:
         raise InputError(
-            "domain 0 is the robot itself, whose own motion service this version cannot release yet: use --domain 1"
-        )
-    if not 0 < domain <= 200:
-        raise InputError(f"domain is {domain}: give the twin's, from 1 to 200")
+            f"transport 'dds' needs the package cyclonedds ({error}): install it with pip install cyclonedds"
+        ) from None
+    config = _LOOPBACK if interface is None else _NETWORK.format(interface)
+    return Domain(domain, os.environ.get("CYCLONEDDS_URI") or config), DomainParticipant(domain)
 
 
 class DdsWire:
@@ -38,20 +63,15 @@ class DdsWire:
     file descriptor that a select sees readable from then on. Times are of the monotonic clock (s).
     """
 
-    def __init__(self, domain: int, side: Side) -> None:
-        """Raises InputError where the package is missing, or for the robot's own domain."""
-        check_domain(domain)
-        try:
-            from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState, WaitSet
-            from cyclonedds.domain import Domain, DomainParticipant
-            from cyclonedds.pub import DataWriter
-            from cyclonedds.qos import Policy, Qos
-            from cyclonedds.sub import DataReader
-            from cyclonedds.topic import Topic
-        except ImportError as error:
-            raise InputError(
-                f"transport 'dds' needs the package cyclonedds ({error}): install it with pip install cyclonedds"
-            ) from None
+    def __init__(self, domain: int, side: Side, interface: str | None = None) -> None:
+        """Raises InputError where the package is missing, and as `check_domain`."""
+        self._domain, self.participant = join(domain, side, interface)
+        from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState, WaitSet
+        from cyclonedds.pub import DataWriter
+        from cyclonedds.qos import Policy, Qos
+        from cyclonedds.sub import DataReader
+        from cyclonedds.topic import Topic
+
         from scaling.bridge import idl
 
         self.rejected = 0
@@ -59,8 +79,7 @@ class DdsWire:
         self._closing = False
         self.arrived = os.eventfd(0, os.EFD_NONBLOCK)
         out, into = ("state", "command") if side == "robot" else ("command", "state")
-        self._domain = Domain(domain, os.environ.get("CYCLONEDDS_URI") or _LOOPBACK)
-        participant = DomainParticipant(domain)
+        participant = self.participant
         types = {name: idl.raw(getattr(idl, _TOPICS[name][2])) for name in (out, into)}
         topics: dict[str, Any] = {name: Topic(participant, _TOPICS[name][0], kind) for name, kind in types.items()}
         last = Policy.History.KeepLast(1)
@@ -68,6 +87,11 @@ class DdsWire:
         self._writer = DataWriter(participant, topics[out], Qos(Policy.Reliability.Reliable(10_000_000), last))
         self._reader = DataReader(participant, topics[into], Qos(Policy.Reliability.BestEffort, last))
         self._dtype = _TOPICS[into][1]
+        idl.check_blobs(idl.BmsState_)
+        battery: Any = Topic(participant, _BATTERY, idl.BmsState_)
+        self._charge: float | None = None
+        self._charged = self._charge_asked = -math.inf
+        self._battery: Any = DataWriter(participant, battery) if side == "robot" else DataReader(participant, battery)
         self._waitset = WaitSet(participant)
         self._waitset.attach(ReadCondition(self._reader, SampleState.Any | ViewState.Any | InstanceState.Any))
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -82,11 +106,30 @@ class DdsWire:
         """The newest message of the other side with the time of its arrival, None before the first."""
         return self._newest
 
+    def send_battery(self, charge: float) -> None:
+        """Say how full the battery is (%): the robot's side."""
+        self._battery.write(_battery_message(charge))
+
+    def battery(self) -> tuple[float, float] | None:
+        """The newest state of charge (%) with the time of its arrival, None before the first: the bridge's side.
+
+        Asked for at most ten times a second, for the robot says it far less often.
+        """
+        now = time.monotonic()
+        if now - self._charge_asked > 0.1:
+            self._charge_asked = now
+            for sample in self._battery.take(8):
+                if (soc := getattr(sample, "soc", None)) is not None:
+                    self._charge, self._charged = float(soc), now
+        return None if self._charge is None else (self._charge, self._charged)
+
     def close(self) -> None:
         """Leave the domain."""
         self._closing = True
         self._thread.join(timeout=1.0)
         os.close(self.arrived)
+        for name in ("_waitset", "_reader", "_writer", "_battery", "participant", "_domain"):
+            setattr(self, name, None)  # what DDS has made goes with its last reference
 
     def _listen(self) -> None:
         while not self._closing:
@@ -101,3 +144,24 @@ class DdsWire:
                     self.rejected += 1
                     continue
                 os.eventfd_write(self.arrived, 1)
+
+
+def _battery_message(charge: float) -> Any:
+    from scaling.bridge import idl
+
+    message: Any = idl.BmsState_
+    return message(
+        version_high=1,
+        version_low=0,
+        fn=0,
+        cell_vol=[0] * 40,
+        bmsvoltage=[0] * 3,
+        current=0,
+        soc=round(charge),
+        soh=100,
+        temperature=[25] * 12,
+        cycle=0,
+        manufacturer_date=0,
+        bmsstate=[0] * 5,
+        reserve=[0] * 3,
+    )

@@ -1,4 +1,4 @@
-"""The `unitree_hg` message types as CycloneDDS knows them; importing this needs the package `cyclonedds`.
+"""The `unitree_hg` and `unitree_api` message types as CycloneDDS knows them; this needs the package `cyclonedds`.
 
 Octets are declared as `byte` and never as `uint8`: the type information that cyclonedds 11 makes of a `uint8` is new to
 the 0.10.2 that the robot's own software bundles, and kills that with a segmentation fault as it discovers us. With
@@ -94,6 +94,108 @@ class LowState_(IdlStruct, typename="unitree_hg.msg.dds_.LowState_"):
     crc: t.uint32
 
 
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class BmsState_(IdlStruct, typename="unitree_hg.msg.dds_.BmsState_"):
+    """The battery (`soc`: %; mV, mA, C)."""
+
+    version_high: t.byte
+    version_low: t.byte
+    fn: t.byte
+    cell_vol: t.array[t.uint16, 40]
+    bmsvoltage: t.array[t.uint32, 3]
+    current: t.int32
+    soc: t.byte
+    soh: t.byte
+    temperature: t.array[t.int16, 12]
+    cycle: t.uint16
+    manufacturer_date: t.uint16
+    bmsstate: t.array[t.uint32, 5]
+    reserve: t.array[t.uint32, 3]
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class RequestIdentity_(IdlStruct, typename="unitree_api.msg.dds_.RequestIdentity_"):
+    """Which call of which function."""
+
+    id: t.int64
+    api_id: t.int64
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class RequestLease_(IdlStruct, typename="unitree_api.msg.dds_.RequestLease_"):
+    """Not used by the services called here."""
+
+    id: t.int64
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class RequestPolicy_(IdlStruct, typename="unitree_api.msg.dds_.RequestPolicy_"):
+    """Whether an answer is wanted."""
+
+    priority: t.int32
+    noreply: bool
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class RequestHeader_(IdlStruct, typename="unitree_api.msg.dds_.RequestHeader_"):
+    """What stands before every call."""
+
+    identity: RequestIdentity_
+    lease: RequestLease_
+    policy: RequestPolicy_
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class Request_(IdlStruct, typename="unitree_api.msg.dds_.Request_"):
+    """A call of one of the robot's services; `parameter` is JSON."""
+
+    header: RequestHeader_
+    parameter: str
+    binary: t.sequence[t.byte]
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class ResponseStatus_(IdlStruct, typename="unitree_api.msg.dds_.ResponseStatus_"):
+    """0 where the call was done."""
+
+    code: t.int32
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class ResponseHeader_(IdlStruct, typename="unitree_api.msg.dds_.ResponseHeader_"):
+    """Which call is answered, and how it went."""
+
+    identity: RequestIdentity_
+    status: ResponseStatus_
+
+
+@dataclass
+@annotate.final
+@annotate.autoid("sequential")
+class Response_(IdlStruct, typename="unitree_api.msg.dds_.Response_"):
+    """The answer to a call; `data` is JSON."""
+
+    header: ResponseHeader_
+    data: str
+    binary: t.sequence[t.byte]
+
+
 # SHA-256 of the type information and of the type mapping that cyclonedds 0.10.2 makes of the same IDL.
 _BLOBS: dict[Any, tuple[str, str]] = {
     LowCmd_: (
@@ -103,6 +205,18 @@ _BLOBS: dict[Any, tuple[str, str]] = {
     LowState_: (
         "760abdb429f90da4410e93e139b281551770181e49487820e9dbb3c7e50dda16",
         "6505d3c156e40f7830f4392f5802d5dc416dbfecfadde1bc239a7261a5041222",
+    ),
+    BmsState_: (
+        "8c8714bc60eb2bf435ea1308eee7a5eb8be1b8528380cf4186ae338f4c1bf6f0",
+        "3e634a5dc14fa87a960a8912c216c675d6d0b69ff3d7361b9cc72831f6d7613e",
+    ),
+    Request_: (
+        "d1e419871f71e120b9038e8efbd1c5e0f8c20aa9496155c47353ad6fab45ccae",
+        "f332d1c941b26f686f4ad99ba674934bec0d44630f78bb34701999855e87d9eb",
+    ),
+    Response_: (
+        "bee0d8bff3f57731e48122e8532c64b88d84fce7ca983fbdf8d836fb3e91b447",
+        "eff47f1cd7611ea6bab071ffd76e777b2dcafcfcdc97c2a92639ee441e440494",
     ),
 }
 

@@ -19,12 +19,15 @@ from scaling.bridge.writer import COMMAND, END, ORDER, READING, STATE, TOLD, Wri
 from scaling.errors import InputError
 
 DEFAULT = WriterConfig()
+STARTING = 60.0  # s that a process may take to start on a machine with much else to do
 
 
 class WriterLink:
     """Starts the writer on a DDS domain, and talks to it. Times are of the monotonic clock, less `origin` (s)."""
 
-    def __init__(self, domain: int, origin: float = 0.0, config: WriterConfig = DEFAULT) -> None:
+    def __init__(
+        self, domain: int, origin: float = 0.0, config: WriterConfig = DEFAULT, interface: str | None = None
+    ) -> None:
         self.phase = 0
         """Where the runtime is (the twin lets go of itself when it tracks)."""
         self.told: dict[str, object] = {}
@@ -34,7 +37,7 @@ class WriterLink:
         self._link.setblocking(False)
         home = str(Path(scaling.__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-        arguments = [str(theirs.fileno()), str(domain), config_json(config)]
+        arguments = [str(theirs.fileno()), str(domain), interface or "", config_json(config)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "scaling.bridge.writer", *arguments],
             pass_fds=(theirs.fileno(),),
@@ -46,15 +49,24 @@ class WriterLink:
         theirs.close()
 
     def wait(self, seconds: float) -> None:
-        """Return when the robot has sent a state. Raises InputError after `seconds`, or where the writer has ended."""
-        until = time.monotonic() + seconds
+        """Return when the robot has sent a state.
+
+        Raises InputError where none has come `seconds` after the writer joined the domain, or where the writer ended.
+        """
+        until = time.monotonic() + seconds + STARTING
+        joined = False
         while self.read() is None:
+            if not joined and "joined" in self.told:
+                joined, until = True, time.monotonic() + seconds
             if self.process.poll() is not None:
                 last = (self.process.stderr.read() if self.process.stderr else "").strip().splitlines()[-1:]
                 words = last[0].rpartition("InputError: ")[2] if last else "no message"
                 raise InputError(f"the command writer did not start: {words}")
             if time.monotonic() > until:
-                raise InputError("no robot speaks on this domain: start the twin first, with scaling bridge simulate")
+                raise InputError(
+                    "no robot speaks on this domain: see to its network, or start the twin first, with scaling bridge "
+                    "simulate"
+                )
             time.sleep(0.01)
 
     def read(self) -> RobotState | None:
@@ -78,13 +90,19 @@ class WriterLink:
         if newest is not None:
             reading = np.frombuffer(newest, READING)[0]
             message = np.frombuffer(reading["image"].tobytes(), LOW_STATE)
-            self._newest = state_of(message, float(reading["stamp"]) - self._origin)
+            battery = None if np.isnan(reading["battery"]) else float(reading["battery"])
+            self._newest = state_of(message, float(reading["stamp"]) - self._origin, battery)
         return self._newest
 
     def write(self, command: MotorCommand) -> None:
         """Hand a command to the writer, which sends it on at once and then at 500 Hz."""
         tick = 0 if self._newest is None or self._newest.health is None else self._newest.health.tick
         self._order(COMMAND, command, tick)
+
+    @property
+    def keys(self) -> int:
+        """The keys of the remote that are held down, as the newest state has them."""
+        return 0 if self._newest is None or self._newest.health is None else self._newest.health.keys
 
     def fault(self) -> str | None:
         """Why the writer has damped for good."""

@@ -37,8 +37,8 @@ def command_of(message: np.ndarray) -> MotorCommand:
     return MotorCommand(q, dq, on * tau, on * kp, on * kd)
 
 
-def state_of(message: np.ndarray, stamp: float) -> RobotState:
-    """The reading of a LowState (array [1]) that came at `stamp` (s)."""
+def state_of(message: np.ndarray, stamp: float, battery: float | None = None) -> RobotState:
+    """The reading of a LowState (array [1]) that came at `stamp` (s); `battery` (%) is told by another message."""
     row = message[0]
     motors, imu = row["motor_state"][JOINTS], row["imu_state"]
     temperature = motors["temperature"].astype(float)
@@ -48,7 +48,7 @@ def state_of(message: np.ndarray, stamp: float) -> RobotState:
         temperature[:, 1],
         motors["motorstate"].copy(),
         int(row["tick"]),
-        None,
+        battery,
         int(row["wireless_remote"][2]) | int(row["wireless_remote"][3]) << 8,
     )
     return RobotState(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scaling.bridge.reference import ClipReference
+from scaling.bridge.reference import Followed
 from scaling.bridge.runtime import Tick
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.errors import InputError
@@ -43,7 +43,7 @@ class Recorder:
     """Keeps the newest `capacity` ticks. The file is mapped: a killed process has written what it has recorded."""
 
     def __init__(
-        self, folder: Path, policy: Path, manifest_hash: str, backend: str, clip: ClipReference, capacity: int = TICKS
+        self, folder: Path, policy: Path, manifest_hash: str, backend: str, clip: Followed, capacity: int = TICKS
     ) -> None:
         """Raises InputError where the folder cannot be written."""
         if capacity < 1:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from scaling.bridge.clock import Clock, FixedRate, steady
 from scaling.bridge.limiter import CommandLimits, Limiter, UnsafeCommand
-from scaling.bridge.reference import ClipReference
+from scaling.bridge.reference import Followed
 from scaling.bridge.safety import SafetyMachine, State
 from scaling.bridge.transport import MotorCommand, RobotState, Transport, damping_command, position_command
 from scaling.bridge.watchdog import STOPPED_BY_REMOTE, Limits, Watchdog, start_fault
@@ -65,7 +65,7 @@ class RuntimeConfig:
 class Runtime:
     """Runs a clip to its end, or to the first fault, and ends in damping on every path.
 
-    `may_leave(state)` is the person (or the simulation's stand-in) who allows each step towards tracking.
+    `may_leave(phase)` is the person (or the simulation's stand-in) who allows each step towards tracking.
     `on_change(state)`, `on_frame(frame, state)` and `on_tick(tick)` let a recorder or a simulator watch; all are
     inside the deadline, the last two once the command is out.
     """
@@ -73,7 +73,7 @@ class Runtime:
     def __init__(
         self,
         policy: Actor,
-        clip: ClipReference,
+        clip: Followed,
         transport: Transport,
         clock: Clock,
         config: RuntimeConfig = RuntimeConfig(),
@@ -89,6 +89,8 @@ class Runtime:
         self.latency: list[float] = []
         """Seconds from a reading in hand to its command handed over, per tick of tracking."""
         self.frame = -1
+        self.battery: float | None = None
+        """State of charge (%), None where the robot does not say it."""
         self._may_leave, self._on_change, self._on_frame = may_leave, on_change, on_frame
         self._on_tick = on_tick
         self._entered = clock.now()
@@ -134,6 +136,8 @@ class Runtime:
                 for t in self.machine.transitions
             ],
             "frames": self.clip.frames,
+            "reference": self.clip.report(),
+            "battery": self.battery,
         }
 
     def _tick(self, tick: int) -> None:
@@ -146,8 +150,11 @@ class Runtime:
         if old and waiting and guard is None:  # a robot may take its time to be heard; it is damped meanwhile
             self.transport.write(damping_command())
             return
+        if state is not None and state.health is not None:
+            self.battery = state.health.battery
         tracking = self.machine.state is State.TRACK
         self.frame = tick - self._track_tick if tracking else -1
+        over = self.clip.follow(self.frame) if tracking else None
         wanted = self.clip.at(max(self.frame, 0)).qpos[3:7]
         problem = guard or self.watchdog.check(state, now, wanted) or self._late(tracking)
         if problem is not None or state is None:
@@ -158,8 +165,10 @@ class Runtime:
             if approach is not None:
                 self._send(approach, now, state)
                 return
-        if self.frame > self.clip.frames - 1 + round(self.config.hold / CONTROL_DT):
-            self.machine.stop(now, "the clip has ended")
+        if self.clip.frames is not None and self.frame > self.clip.frames - 1 + round(self.config.hold / CONTROL_DT):
+            over = "the clip has ended"
+        if over is not None:
+            self.machine.stop(now, over)
             self._changed()
             return
         command = self._track(state)
@@ -216,6 +225,7 @@ class Runtime:
             # Nothing tells the robot where north is: its heading now is the clip's at its first frame.
             self._heading = quat_mul(yaw_quat(self.clip.start_pose[3:7]), quat_conj(yaw_quat(state.quat)))
             self._track_tick, self.frame = tick, 0
+            self.clip.begin(0)
             self._changed()
             return None
         return position_command(start)

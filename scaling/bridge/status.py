@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from scaling.record.files import jsonable
 EVERY = 0.5  # s between two renewals
 
 
-def default_path() -> Path:
-    """One file for each user of a machine."""
+def default_path(robot: str | None = None) -> Path:
+    """One file for each user of a machine, and for each robot of a fleet."""
     home = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    return home / f"scaling-bridge-{os.getuid()}.json"
+    return home / f"scaling-bridge-{os.getuid()}{'' if robot is None else f'-{robot}'}.json"
 
 
 class StatusFile:
@@ -67,6 +68,20 @@ def read_status(path: Path | None = None) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a status of the bridge ({error}): name another file") from None
     return status | {"running": _runs(pid) and not status.get("over", False), "age_s": max(time.time() - written, 0.0)}
+
+
+def fleet_status(names: Iterable[str]) -> dict[str, Any]:
+    """`{robots: {name: its newest status, None where no bridge has driven it here}, running, faults}`."""
+    robots: dict[str, dict[str, Any] | None] = {}
+    for name in names:
+        path = default_path(name)
+        robots[name] = read_status(path) if path.exists() else None
+    known = {name: status for name, status in robots.items() if status is not None}
+    return {
+        "robots": robots,
+        "running": sorted(name for name, status in known.items() if status["running"]),
+        "faults": {name: status["faults"] for name, status in known.items() if status.get("faults")},
+    }
 
 
 def _runs(pid: int) -> bool:

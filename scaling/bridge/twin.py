@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -25,20 +25,40 @@ from scaling.motion.clip import Motion
 from scaling.record.files import write_json
 from scaling.robot.g1 import standing_qpos
 
+if TYPE_CHECKING:
+    from scaling.bridge.service import SimulatedService
+
 PERIOD = 0.002  # s between two states
 _TRACK = list(State).index(State.TRACK)
+_BATTERY_EVERY = 250  # states
 _KEPT_EVERY = 10  # states: the recording is at 50 Hz
+
+
+class RobotWire(Wire, Protocol):
+    """The wire as a robot holds it: `dds.DdsWire` is one."""
+
+    def send_battery(self, charge: float) -> None:
+        """Say how full the battery is (%)."""
+        ...
 
 
 class Twin:
     """The simulated robot behind a wire; `step` is one period of 2 ms."""
 
-    def __init__(self, wire: Wire, clock: Clock, clip: ClipReference | None = None, assist: float = 0.0) -> None:
+    def __init__(
+        self,
+        wire: RobotWire,
+        clock: Clock,
+        clip: ClipReference | None = None,
+        assist: float = 0.0,
+        battery: float = 100.0,
+        service: "SimulatedService | None" = None,
+    ) -> None:
         self.clip = clip or ClipReference(Motion(np.tile(standing_qpos(), (2, 1)), 50.0, "standing"))
-        self.wire, self._clock = wire, clock
+        self.wire, self._clock, self._battery, self._service = wire, clock, battery, service
         self.robot = SimRobot(self.clip, clock, assist)
         self.released_at: float | None = None
-        self.obeyed = self.ignored = self.states = 0
+        self.obeyed = self.ignored = self.held_off = self.states = 0
         self.round_trips: list[float] = []
         """Seconds from a state's sending to the arrival of the first command that answers it."""
         self.qpos: list[Float[np.ndarray, 36]] = []
@@ -48,6 +68,10 @@ class Twin:
 
     def step(self) -> None:
         """Obey the newest command, move on to the present, and say how it is."""
+        if self._service is not None:
+            self._service.step()
+        if self.states % _BATTERY_EVERY == 0:
+            self.wire.send_battery(self._battery)
         self._obey()
         state = self.robot.read()
         tick = round(1e3 * PERIOD * self.states)
@@ -71,6 +95,9 @@ class Twin:
         if newest is None or newest[0] == self._heard:
             return
         self._heard, message = newest
+        if self._service is not None and self._service.name:  # the robot's own service holds the motors
+            self.held_off += 1
+            return
         if int(message["mode_pr"][0]) != MODE_PR or int(message["mode_machine"][0]) != MODE_MACHINE:
             self.ignored += 1
             return
@@ -92,6 +119,7 @@ class Twin:
             "states": self.states,
             "obeyed": self.obeyed,
             "ignored": self.ignored,
+            "held_off": self.held_off,
             "rejected": self.wire.rejected,
             "released": self.released_at is not None,
             "height_m": float(self.robot.qpos[2]),
@@ -106,16 +134,22 @@ def simulate(
     assist: float = 0.0,
     seconds: float | None = None,
     out: Path | str | None = None,
+    battery: float = 100.0,
+    holder: str = "",
+    interface: str | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Be the robot on a DDS domain for `seconds`, or until a signal ends it; returns `Twin.report` and `rollout`.
 
-    `out` (a folder) receives `rollout.npz`, what the robot did from its release on, at 50 Hz.
+    `out` (a folder) receives `rollout.npz`, what the robot did from its release on, at 50 Hz. `battery` is its charge
+    (%), `holder` the name of a motion service that holds its motors until it is released ("" for none).
     """
     from scaling.bridge.dds import DdsWire
+    from scaling.bridge.service import SimulatedService
 
-    wire, clock = DdsWire(domain, "robot"), WallClock()
-    twin = Twin(wire, clock, clip, assist)
+    wire, clock = DdsWire(domain, "robot", interface), WallClock()
+    service = SimulatedService(wire.participant, holder)
+    twin = Twin(wire, clock, clip, assist, battery, service)
     late = 0
     due = clock.now()
     try:
@@ -131,7 +165,8 @@ def simulate(
         pass
     finally:
         twin.robot.write(damping_command())
-        report = twin.report() | {"pauses": late, "pid": os.getpid(), "rollout": None}
+        report = twin.report() | {"holder": service.name, "pauses": late, "pid": os.getpid(), "rollout": None}
+        service.close()
         wire.close()
     if out is not None and twin.qpos:
         report["rollout"] = str(_save(Path(out), twin, assist))

@@ -10,8 +10,8 @@ from scaling.bridge.transport import Health, RobotState
 from scaling.contract.observation import gravity_direction
 from scaling.robot.g1 import EFFORT_LIMIT, JOINT_NAMES, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
 
-# Bits of the remote's key word (bytes 2 and 3 of its 40): B and select stop the robot.
-KEY_SELECT, KEY_B = 1 << 3, 1 << 9
+# Bits of the remote's key word (bytes 2 and 3 of its 40): B and select stop the robot, start and A let it go on.
+KEY_START, KEY_SELECT, KEY_A, KEY_B = 1 << 2, 1 << 3, 1 << 8, 1 << 9
 STOP_KEYS = KEY_SELECT | KEY_B
 STOPPED_BY_REMOTE = "stopped by the remote"
 

@@ -20,25 +20,31 @@ from typing import Any, Protocol
 import numpy as np
 
 from scaling.bridge.clock import prioritised, steady
-from scaling.bridge.limiter import Limiter, UnsafeCommand
+from scaling.bridge.limiter import CommandLimits, Limiter, UnsafeCommand
 from scaling.bridge.messages import command_message, state_of
 from scaling.bridge.transport import MotorCommand, RobotState, damping_command
 from scaling.bridge.watchdog import Limits, Watchdog
 from scaling.bridge.wire import LOW_STATE
 
 ORDER = np.dtype([("kind", "S1"), ("phase", "u4"), ("tick", "u4"), ("motors", "f8", (5, 29))])
-READING = np.dtype([("kind", "S1"), ("stamp", "f8"), ("image", "u1", LOW_STATE.itemsize)])
+READING = np.dtype([("kind", "S1"), ("stamp", "f8"), ("battery", "f8"), ("image", "u1", LOW_STATE.itemsize)])
+BATTERY_SILENCE = 10.0  # s after which a battery that was heard is missed
 COMMAND, END, STATE, TOLD = b"c", b"e", b"s", b"t"
 
 
 @dataclass(frozen=True)
 class WriterConfig:
-    """`hold`: how old (s) the policy's last command may be; `damping`: how long (s) the robot is damped at the end."""
+    """`hold`: how old (s) the policy's last command may be; `damping`: how long (s) the robot is damped at the end.
+
+    `twin`: whether to write the two words of LowCmd's `reserve` that the twin reads; a robot has to be sent zeros.
+    """
 
     rate: float = 500.0
     hold: float = 0.1
     damping: float = 2.0
     limits: Limits = Limits()
+    command_limits: CommandLimits = CommandLimits()
+    twin: bool = True
 
     def __post_init__(self) -> None:
         for name in ("rate", "hold", "damping"):
@@ -61,6 +67,10 @@ class Wire(Protocol):
         """The newest LowState with the time of its arrival."""
         ...
 
+    def battery(self) -> tuple[float, float] | None:
+        """The newest state of charge (%) with the time of its arrival."""
+        ...
+
 
 class CommandWriter:
     """What is sent at each instant; times (s) are given, so that tests need no clock.
@@ -70,7 +80,7 @@ class CommandWriter:
 
     def __init__(self, wire: Wire, config: WriterConfig = WriterConfig()) -> None:
         self.wire, self.config = wire, config
-        self.watchdog, self._limiter = Watchdog(config.limits), Limiter()
+        self.watchdog, self._limiter = Watchdog(config.limits), Limiter(config.command_limits)
         self.reason: str | None = None
         """Why it has damped for good."""
         self.damped_at: float | None = None
@@ -81,6 +91,8 @@ class CommandWriter:
         self._ordered = self._phase = self._answers = 0
         self._order_time = 0.0
         self._state: RobotState | None = None
+        self.battery: float | None = None
+        """State of charge (%), None where the robot has not said it."""
         self._mode_machine = 0
 
     def order(self, now: float, command: MotorCommand, phase: int, answers: int) -> None:
@@ -102,10 +114,20 @@ class CommandWriter:
         newest, fresh = self.wire.latest(), None
         if newest is not None and newest[0] != self.seen:
             self.seen, fresh = newest
-            self._state = state_of(fresh, self.seen)
+            self.battery = self._charge(now)
+            self._state = state_of(fresh, self.seen, self.battery)
             self._mode_machine = int(fresh["mode_machine"][0])
         self._guard(now)
         return fresh
+
+    def _charge(self, now: float) -> float | None:
+        """State of charge (%), None where the robot has never said it; one who has gone quiet about it is warned of."""
+        newest = self.wire.battery()
+        if newest is None:
+            return None
+        if now - newest[1] > BATTERY_SILENCE:
+            self.watchdog.warnings["battery silent"] += 1
+        return newest[0]
 
     def _guard(self, now: float) -> None:
         """End what must not go on. Nothing is held against a robot that has not been told to move: it is damped."""
@@ -135,7 +157,8 @@ class CommandWriter:
             except UnsafeCommand as error:
                 self.reason, self.damped_at = str(error), now
         phase = self._phase if self.reason is None else 0
-        self.wire.send(command_message(command, self._mode_machine, (phase, self._answers)))
+        words = (phase, self._answers) if self.config.twin else ()
+        self.wire.send(command_message(command, self._mode_machine, words))
         self.sent += 1
 
     def over(self, now: float) -> bool:
@@ -155,11 +178,11 @@ def serve(
         ready, _, _ = select.select(watched, [], [], max(due - clock(), 0.0))
         if arrived in ready and arrived is not None:
             os.eventfd_read(arrived)
-            _pass_on(link, writer.look(clock()), writer.seen)
+            _pass_on(link, writer.look(clock()), writer)
         if alive and link.fileno() in ready:
             alive = _hear(link, writer, clock)
         if clock() >= due:
-            _pass_on(link, writer.step(clock()), writer.seen)
+            _pass_on(link, writer.step(clock()), writer)
             due = max(due + period, clock() - period)
         if writer.reason is not None and not told:
             told = True
@@ -191,11 +214,12 @@ def _hear(link: socket.socket, writer: CommandWriter, clock: Callable[[], float]
     return True
 
 
-def _pass_on(link: socket.socket, message: np.ndarray | None, stamp: float) -> None:
+def _pass_on(link: socket.socket, message: np.ndarray | None, writer: CommandWriter) -> None:
     if message is None:
         return
     reading = np.zeros(1, READING)
-    reading["kind"], reading["stamp"] = STATE, stamp
+    reading["kind"], reading["stamp"] = STATE, writer.seen
+    reading["battery"] = np.nan if writer.battery is None else writer.battery
     reading["image"][0] = np.frombuffer(message.tobytes(), np.uint8)
     with contextlib.suppress(OSError):  # full, or closed: the policy will find its newest state old
         link.send(reading.tobytes())
@@ -206,15 +230,17 @@ def _tell(link: socket.socket, what: dict[str, Any]) -> None:
         link.send(TOLD + json.dumps(what).encode())
 
 
-def main(fd: int, domain: int, given: dict[str, Any]) -> None:
+def main(fd: int, domain: int, interface: str | None, given: dict[str, Any]) -> None:
     """The process: `fd` is its end of the socket pair. Signals are for the policy's process to obey."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     from scaling.bridge.dds import DdsWire
 
     link = socket.socket(fileno=fd)
-    wire = DdsWire(domain, "bridge")
-    writer = CommandWriter(wire, WriterConfig(**{**given, "limits": Limits(**given["limits"])}))
+    wire = DdsWire(domain, "bridge", interface)
+    limits = {"limits": Limits(**given["limits"]), "command_limits": CommandLimits(**given["command_limits"])}
+    writer = CommandWriter(wire, WriterConfig(**{**given, **limits}))
+    _tell(link, {"joined": domain})
     with prioritised(), steady():
         serve(link, writer, wire.arrived)
     wire.close()
@@ -226,4 +252,4 @@ def config_json(config: WriterConfig) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None, json.loads(sys.argv[4]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import InputError
+from scaling.policy.archive import is_archive
 from scaling.tracking.evaluate import Policy
 
 # What a folder is, by the file that was written last into it.
@@ -32,9 +33,11 @@ def find(path: Path) -> tuple[str, Path]:
 
     Raises InputError where there is none of them, naming those that lie below.
     """
+    if is_archive(path):
+        return "policy", path
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}: name the folder of a policy, a student or a bank")
+        raise InputError(f"{path} {what}: name the folder of a policy (or its zip), a student or a bank")
     for folder in (path, path / "policy"):
         for card, kind in _CARDS.items():
             if (folder / card).is_file():
@@ -74,16 +77,18 @@ def _policy(folder: Path, _: int | None) -> Actor:
     import jax.numpy as jnp
     from jax import export
 
-    from scaling.contract.manifest import check_contract, check_files, read_manifest
+    from scaling.contract.manifest import check_contract, read_manifest
+    from scaling.policy.archive import opened
     from scaling.policy.export import read_student
     from scaling.policy.load import BATCH_PROGRAM, initial_state
 
-    manifest = read_manifest(folder)
-    check_contract(manifest, folder / "manifest.json")
-    check_files(manifest, folder)
-    config, weights = read_student(folder)
+    with opened(folder) as unpacked:
+        manifest = read_manifest(unpacked)
+        check_contract(manifest, unpacked / "manifest.json")
+        config, weights = read_student(unpacked)
+        stored = (unpacked / BATCH_PROGRAM).read_bytes()
     try:
-        program = export.deserialize(bytearray((folder / BATCH_PROGRAM).read_bytes()))
+        program = export.deserialize(bytearray(stored))
     except Exception as error:  # whatever flatbuffers or MLIR raise on a program of another age
         raise InputError(
             f"{folder}: its program does not open in jax {jax.__version__} ({type(error).__name__}); make it anew with "

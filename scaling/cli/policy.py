@@ -12,19 +12,19 @@ from scaling.errors import InputError
 
 def add_verbs(verbs: Verbs) -> None:
     """`export`, `policy check`, `policy bench`."""
-    export = add(verbs, "export", _export, "export a student to a policy folder, and check it (exit 1 where it fails)")
-    export.add_argument("run", nargs="?", metavar="RUN", help="folder of a saved student, or of a policy to make anew")
+    export = add(verbs, "export", _export, "export a student to a policy, and check it (exit 1 where it fails)")
+    export.add_argument("run", nargs="?", metavar="RUN", help="folder of a saved student, or a policy to make anew")
     export.add_argument(
         "--best", metavar="SWEEP", help="the best student of a sweep, by `val` success in C MuJoCo at assist 0"
     )
     export.add_argument("--store", default=STORE, metavar="URL", help=f"of --best (default {STORE})")
     export.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="of --best, as it was worked")
-    export.add_argument("--out", required=True, metavar="DIR")
+    export.add_argument("--out", required=True, metavar="DIR|FILE.zip", help="a folder, or one file that ends in .zip")
     rooms = family(verbs, "policy", "a policy artifact")
     check = add(rooms, "check", _check, "verify a policy and compare its programs with the student (exit 1 if not ok)")
-    check.add_argument("folder", metavar="DIR")
+    check.add_argument("folder", metavar="POLICY")
     bench = add(rooms, "bench", _bench, "measure the latency of a policy over many steps")
-    bench.add_argument("folder", metavar="DIR")
+    bench.add_argument("folder", metavar="POLICY")
 
 
 def _export(arguments: argparse.Namespace) -> Outcome:

@@ -43,6 +43,7 @@ def _view(arguments: argparse.Namespace) -> Outcome:
 
 def _rollout(arguments: argparse.Namespace) -> "Rollout":
     """What there is to see under a path."""
+    from scaling.policy.archive import is_archive
     from scaling.view.rollout import Rollout
 
     path = Path(arguments.thing)
@@ -54,7 +55,7 @@ def _rollout(arguments: argparse.Namespace) -> "Rollout":
 
         kind, folder = find(path)
         raise InputError(f"{folder} is a {kind}: say what it is to track with --motion CLIP")
-    if path.is_dir():
+    if path.is_dir() or is_archive(path):
         return _played(arguments)
     if arguments.motion is not None:
         raise InputError(f"{path} is no policy, student or bank: leave --motion out")

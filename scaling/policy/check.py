@@ -8,7 +8,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ import scaling
 from scaling.contract.action import ACTION_LIMIT
 from scaling.contract.manifest import read_manifest
 from scaling.errors import InputError
+from scaling.policy.archive import opened
 from scaling.policy.load import BACKENDS, ONNX_PROGRAM, LoadedPolicy, load_policy
 from scaling.policy.loop import closed_loop
 from scaling.policy.vectors import CLOSED_LOOP, VECTORS, load_vectors
@@ -30,7 +31,7 @@ BENCH_STEPS = 2000
 
 
 def check_policy(folder: Path | str) -> dict[str, Any]:
-    """`{ok, failures, max_abs_difference, latency_ms, ...}` of a policy folder; nothing is raised for a bad policy.
+    """`{ok, failures, max_abs_difference, latency_ms, ...}` of a policy, folder or zip; a bad one raises nothing.
 
     A fresh process verifies it and compares every backend with the reference vectors; where the training code is
     installed, the vectors themselves are compared with a forward made anew from the parameters.
@@ -38,7 +39,8 @@ def check_policy(folder: Path | str) -> dict[str, Any]:
     """
     report = _in_fresh_process(Path(folder), CHECK_STEPS)
     if report["ok"] and find_spec("flax") is not None:
-        off = _vectors_against_flax(Path(folder))
+        with opened(folder) as unpacked:
+            off = _vectors_against_flax(unpacked)
         report["reference_vectors_against_flax"] = off.raw
         if not (off.limited < TOLERANCE and off.relative < TOLERANCE):
             report["failures"].append(f"the reference vectors differ from the Flax forward by {off.raw:.3g}")
@@ -49,6 +51,20 @@ def check_policy(folder: Path | str) -> dict[str, Any]:
 def bench_policy(folder: Path | str) -> dict[str, Any]:
     """The report of `check_policy` without Flax, latencies over many more steps."""
     return _in_fresh_process(Path(folder), BENCH_STEPS)
+
+
+class Actor(Protocol):
+    """What is timed: `LoadedPolicy` is one."""
+
+    obs_dim: int
+
+    def reset(self) -> None:
+        """Forget the episode."""
+        ...
+
+    def act(self, obs: Float[np.ndarray, "obs"]) -> Float[np.ndarray, "29"]:
+        """An action for one raw observation."""
+        ...
 
 
 class Parity(NamedTuple):
@@ -94,7 +110,7 @@ def drift(policy: LoadedPolicy, folder: Path) -> float:
     return difference(actions, vectors[CLOSED_LOOP]["action"]).limited
 
 
-def latency(policy: LoadedPolicy, steps: int) -> dict[str, float]:
+def latency(policy: Actor, steps: int) -> dict[str, float]:
     """Median and 99th percentile (ms) of one batch-1 action, transfers included."""
     obs = np.random.default_rng(0).normal(size=policy.obs_dim).astype(np.float32)
     policy.reset()
@@ -107,24 +123,12 @@ def latency(policy: LoadedPolicy, steps: int) -> dict[str, float]:
     return {"median": 1e3 * float(np.median(took)), "p99": 1e3 * float(np.percentile(took, 99))}
 
 
-def _measure(folder: Path, steps: int) -> dict[str, Any]:
+def _measure(path: Path, steps: int) -> dict[str, Any]:
     """The report, as made inside the fresh process."""
     report = _empty()
     try:
-        before = time.perf_counter()
-        manifest = read_manifest(folder)
-        names = [name for name in BACKENDS if name != "onnx" or ONNX_PROGRAM in manifest.files]
-        names = [name for name in names if find_spec("jax" if name == "xla" else "onnxruntime") is not None]
-        for name in names:
-            policy = load_policy(folder, backend=name)
-            opened = time.perf_counter() - before
-            report["backends"][name] = {
-                "seconds_to_open": opened,
-                "difference": {case: found._asdict() for case, found in parity(policy, folder).items()},
-                "closed_loop_drift": drift(policy, folder),
-                "latency_ms": latency(policy, steps),
-            }
-            before = time.perf_counter()
+        with opened(path) as folder:
+            report["backends"] = _measure_backends(folder, steps)
     except InputError as error:
         report["failures"].append(str(error))
         return report
@@ -140,9 +144,29 @@ def _measure(folder: Path, steps: int) -> dict[str, Any]:
     report["max_abs_difference"] = max(off["limited"] for off in differences)
     report["max_abs_difference_unlimited"] = max(off["raw"] for off in differences)
     report["closed_loop_drift"] = max(found["closed_loop_drift"] for found in report["backends"].values())
-    report["latency_ms"] = report["backends"][names[0]]["latency_ms"]
+    report["latency_ms"] = next(iter(report["backends"].values()))["latency_ms"]
     report["ok"] = not report["failures"]
     return report
+
+
+def _measure_backends(folder: Path, steps: int) -> dict[str, Any]:
+    """By the name of each backend that is installed and that the policy has a program for."""
+    before = time.perf_counter()
+    manifest = read_manifest(folder)
+    names = [name for name in BACKENDS if name != "onnx" or ONNX_PROGRAM in manifest.files]
+    names = [name for name in names if find_spec("jax" if name == "xla" else "onnxruntime") is not None]
+    found = {}
+    for name in names:
+        policy = load_policy(folder, backend=name)
+        took = time.perf_counter() - before
+        found[name] = {
+            "seconds_to_open": took,
+            "difference": {case: off._asdict() for case, off in parity(policy, folder).items()},
+            "closed_loop_drift": drift(policy, folder),
+            "latency_ms": latency(policy, steps),
+        }
+        before = time.perf_counter()
+    return found
 
 
 def _empty() -> dict[str, Any]:
@@ -150,8 +174,8 @@ def _empty() -> dict[str, Any]:
 
 
 def _in_fresh_process(folder: Path, steps: int) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise InputError(f"{folder} does not exist: name a folder that `scaling export` wrote")
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist: name a folder or zip that `scaling export` wrote")
     home = str(Path(scaling.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(

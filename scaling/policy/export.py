@@ -14,10 +14,19 @@ import numpy as np
 from jax import export as jax_export
 from jaxtyping import Float
 
-from scaling.contract.manifest import MANIFEST, StateLeaf, check_contract, hash_files, make_manifest, read_manifest
+from scaling.contract.manifest import (
+    MANIFEST,
+    StateLeaf,
+    check_contract,
+    check_files,
+    hash_files,
+    make_manifest,
+    read_manifest,
+)
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.errors import InputError
+from scaling.policy.archive import SUFFIX, is_archive, opened, pack
 from scaling.policy.load import BATCH_PROGRAM, ONNX_PROGRAM, PROGRAM
 from scaling.policy.loop import Act
 from scaling.policy.onnx_graph import onnx_model
@@ -51,7 +60,9 @@ def export_policy(
     row: Mapping[str, Any],
     out_dir: Path | str,
 ) -> Path:
-    """Write the policy folder and return it; a folder that holds an older policy is replaced, any other refused.
+    """Write the policy and return its path: a folder, or one file where `out_dir` ends in .zip.
+
+    What holds an older policy is replaced, anything else refused.
 
     `normaliser` and `action_scale` (what one unit of the student's output is in contract actions) become part of the
     program. `row` is the training row (JSON-able; NaN becomes null). Raises InputError for a student that cannot run
@@ -59,14 +70,17 @@ def export_policy(
     """
     out = Path(out_dir)
     _check_student(config, params, normaliser, np.asarray(action_scale))
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / MANIFEST).is_file())):
-        raise InputError(f"{out} is there and is not a policy folder: name another folder")
+    if out.exists() and not _replaceable(out):
+        raise InputError(f"{out} is there and is not a policy folder or zip: name another")
     weights = weights_of(params, normaliser, np.asarray(action_scale))
     scratch = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
     try:
         scratch.mkdir(parents=True)
         _write(scratch, config, weights, row)
-        _publish(scratch, out)
+        if out.suffix == SUFFIX:
+            pack(scratch, out)
+        else:
+            _publish(scratch, out)
     except OSError as error:
         sentence = told(error, out, "exporting to")
         if sentence is not None:
@@ -77,22 +91,32 @@ def export_policy(
     return out
 
 
-def read_student(folder: Path | str) -> tuple[StudentConfig, Weights]:
-    """Config and weights of a policy folder, from which it can be exported again when its program has aged."""
-    folder = Path(folder)
+def _replaceable(out: Path) -> bool:
+    if out.suffix == SUFFIX and not out.is_dir():
+        return is_archive(out)
+    return out.is_dir() and (not any(out.iterdir()) or (out / MANIFEST).is_file())
+
+
+def read_student(folder: Path) -> tuple[StudentConfig, Weights]:
+    """Config and weights of a policy folder, from which it can be exported again when its program has aged.
+
+    Raises InputError where a file is not the one that was exported.
+    """
     manifest = read_manifest(folder)
+    check_files(manifest, folder)
     with np.load(folder / PARAMS_FILE) as params, np.load(folder / manifest.normaliser) as fixed:
         weights = {f"params/{name}": params[name] for name in params.files}
         weights |= {f"normaliser/{name}": fixed[name] for name in fixed.files}
     return StudentConfig(**manifest.student), weights
 
 
-def reexport(folder: Path | str, out_dir: Path | str) -> Path:
-    """The same policy with programs made by the installed jax."""
-    config, weights = read_student(folder)
+def reexport(path: Path | str, out_dir: Path | str) -> Path:
+    """The same policy (folder or zip) with programs made by the installed jax."""
+    with opened(path) as folder:
+        config, weights = read_student(folder)
+        row = read_manifest(folder).row
     params = {name.removeprefix("params/"): leaf for name, leaf in weights.items() if name.startswith("params/")}
     normaliser = Normaliser(weights["normaliser/mean"], weights["normaliser/std"])
-    row = read_manifest(Path(folder)).row
     return export_policy(config, unflatten_params(params), normaliser, weights["normaliser/action_scale"], row, out_dir)
 
 

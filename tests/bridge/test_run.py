@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling.bridge.fleet import TWIN
 from scaling.bridge.run import run_bridge
 from scaling.bridge.score import score, sonic_failures
+from scaling.bridge.watchdog import Limits
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.errors import InputError
 from scaling.motion.clip import Motion
@@ -63,18 +66,21 @@ def test_on_its_own_feet_zero_actions_fall_and_it_says_so(policy, tmp_path):
 
 
 def test_both_backends_move_it_alike(policy, clip):
-    reports = [run_bridge(policy, clip, realtime=False, assist=1.0, backend=name) for name in ("xla", "onnx")]
+    robots = [replace(TWIN, backend=name) for name in ("xla", "onnx")]
+    reports = [run_bridge(policy, clip, realtime=False, assist=1.0, robot=robot) for robot in robots]
     assert [r["policy_backend"] for r in reports] == ["xla", "onnx"]
     left, right = (r["metrics"]["mpjpe_l_mm"] for r in reports)
     assert left == pytest.approx(right, rel=1e-3)
 
 
 def test_in_real_time_it_takes_the_time_it_should(policy, clip):
-    report = run_bridge(policy, clip, realtime=True, assist=1.0)
-    assert report["state"] == "damping"
+    # A loaded machine may overrun, and what the watchdogs say of that is tested on clocks of their own.
+    patient = replace(TWIN, limits=Limits(overrun=2.0, late_ticks=500, gap=5.0))
+    report = run_bridge(policy, clip, realtime=True, assist=1.0, robot=patient)
+    assert report["ended"] == "the clip has ended"
     times = {t["to"]: t["time_s"] for t in report["transitions"]}
-    # A loaded machine may overrun; the clock of the clip must not stretch with it.
-    assert times["damping"] - times["track"] == pytest.approx(1.2 + 0.5, abs=0.15)
+    # The clock of the clip must not stretch with the load.
+    assert times["damping"] - times["track"] == pytest.approx(1.2 + 0.5, abs=0.3)
     assert report["ticks"] + report["skipped"] >= 60
     assert report["jitter_ms"]["median"] < 20
 
@@ -82,7 +88,9 @@ def test_in_real_time_it_takes_the_time_it_should(policy, clip):
 _BASE = """
 import sys
 sys.modules.update({name: None for name in ("jax", "flax", "brax", "optax", "orbax", "grain", "onnx")})
+sys.modules.update({name: None for name in ("scipy", "pyarrow", "matplotlib", "websockets", "zmq")})
 import scaling.bridge.twin, scaling.bridge.writer, scaling.bridge.link, scaling.bridge.recorder, scaling.bridge.status
+import scaling.bridge.fleet, scaling.bridge.listen, scaling.bridge.service, scaling.cli.bridge
 from scaling.bridge.run import run_bridge
 report = run_bridge(sys.argv[1], sys.argv[2], realtime=False, assist=1.0)
 print(report["policy_backend"], report["metrics"]["success_sonic"], len(report["faults"]))
@@ -105,7 +113,11 @@ def test_the_base_install_is_enough(policy, clip):
         ({"assist": 1.5}, "assist is 1.5"),
         ({"policy_dir": "nowhere"}, "nowhere"),
         ({"motion_path": "nothing.csv"}, r"nothing\.csv"),
-        ({"backend": "tpu"}, "'tpu'"),
+        ({"motion_path": None}, "either --motion CLIP or --stream ADDRESS"),
+        ({"stream": "udp://127.0.0.1:1"}, "either --motion CLIP or --stream ADDRESS"),
+        ({"motion_path": None, "stream": "udp://127.0.0.1:1"}, "leave out --fast"),
+        ({"motion_path": None, "stream": "tcp://127.0.0.1", "realtime": True}, "give udp://HOST:PORT"),
+        ({"robot": replace(TWIN, providers=("cuda",), backend="xla")}, "add backend onnx"),
     ],
 )
 def test_bad_input_is_one_sentence(policy, clip, change, said):

@@ -30,7 +30,7 @@ class PaperWire:
     """Keeps what was sent, and shows the state that it is given."""
 
     def __init__(self):
-        self.rejected, self.sent, self.newest = 0, [], None
+        self.rejected, self.sent, self.newest, self.charge = 0, [], None, None
 
     def send(self, message):
         sign(message)
@@ -38,6 +38,9 @@ class PaperWire:
 
     def latest(self):
         return self.newest
+
+    def battery(self):
+        return self.charge
 
     @property
     def last(self):
@@ -161,6 +164,32 @@ def test_a_bad_order_is_not_sent(wire, obeying, command, said):
     obeying.order(0.102, command, 3, 0)
     assert said in obeying.reason
     assert is_damping(wire.last)
+
+
+def test_an_empty_battery_damps_in_its_own_period(wire, obeying):
+    for n, charge in ((1, 90.0), (2, 19.0)):
+        now = 0.1 + 0.002 * n
+        wire.newest, wire.charge = (now, robot_state(now)), (charge, now)
+        obeying.step(now)
+        assert is_damping(wire.last) == (charge < 20)
+    assert obeying.reason == "the battery is at 19 % (limit 20 %)"
+    assert obeying.battery == 19.0
+
+
+def test_a_battery_that_has_gone_quiet_is_warned_of(wire, obeying):
+    wire.newest, wire.charge = (0.102, robot_state(0.102)), (90.0, -10.5)
+    obeying.step(0.102)
+    assert obeying.watchdog.warnings["battery silent"] == 1
+    assert obeying.reason is None
+
+
+def test_a_real_robot_is_sent_no_words_of_the_twins(wire):
+    for twin in (True, False):
+        writer = CommandWriter(wire, WriterConfig(twin=twin))
+        wire.newest = (0.0, robot_state(0.0))
+        writer.look(0.0)
+        writer.order(0.0, position_command(KNEES_BENT_JOINTS), 3, 8)
+        assert wire.sent[-1]["reserve"][0].tolist() == ([3, 8, 0, 0] if twin else [0, 0, 0, 0])
 
 
 def test_it_damps_for_two_seconds_and_is_over(wire, obeying):

@@ -93,3 +93,31 @@ def test_dds_refuses_what_the_wire_cannot_do(refused, policy_folder, standing):
     assert "leave out --fast" in refused(*run, "--fast")
     assert "--assist to bridge simulate" in refused(*run, "--assist", "1")
     assert "domain 0 is the robot itself" in refused(*run, "--domain", "0")
+
+
+def test_a_robot_of_a_fleet(call, refused, policy_folder, standing, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("robots:\n  twin: {backend: onnx, ramp: 0.5}\n  tina: {domain: 0, start: remote, interface: lo}\n")
+    run = ("bridge", "run", policy_folder, "--motion", standing, "--fleet", fleet)
+    report = call(*run, "--robot", "twin", "--transport", "sim", "--assist", "1", "--fast", "--json", "-").json
+    assert (report["robot"], report["policy_backend"], report["providers"]) == ("twin", "onnx", ["cpu"])
+    status = call("bridge", "status", "--fleet", fleet, "--json", "-").json
+    assert status["robots"]["twin"]["ticks"] == report["ticks"]
+    assert status["robots"]["tina"] is None
+    one = call("bridge", "status", "--fleet", fleet, "--robot", "twin", "--json", "-").json
+    assert one["ended"] == report["ended"]
+    assert "give --fleet YAML and --robot NAME" in refused(*run)
+    assert "no robot 'tom'" in refused(*run, "--robot", "tom")
+    assert "leave out --domain" in refused(*run, "--robot", "twin", "--domain", "3")
+    assert "name the network interface" in refused(*run, "--robot", "tina")
+    assert "no bridge has run here" in refused("bridge", "status", "--fleet", fleet, "--robot", "tina")
+
+
+def test_what_no_stream_can_be(refused, policy_folder, standing):
+    run = ("bridge", "run", policy_folder)
+    assert "either --motion CLIP or --stream" in refused(*run)
+    assert "give udp://HOST:PORT" in refused(*run, "--stream", "here")
+    assert "policy backend is 'tpu'" in refused(*run, "--motion", standing, "--backend", "tpu")
+    assert "'npu'" in refused(*run, "--motion", standing, "--backend", "onnx", "--providers", "npu")
+    assert "start the bridge first" in refused("bridge", "send", standing, "--to", "ws://127.0.0.1:9")

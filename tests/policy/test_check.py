@@ -11,9 +11,13 @@ import pytest
 from scaling.contract.manifest import MANIFEST, SCHEMA, hash_files
 from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
+from scaling.motion.clip import Motion
+from scaling.motion.native import write_npz
+from scaling.policy.archive import pack
 from scaling.policy.check import TOLERANCE, bench_policy, check_policy, difference
 from scaling.policy.export import export_policy
 from scaling.policy.vectors import VECTORS, load_vectors, save_vectors
+from scaling.robot.g1 import standing_qpos
 from tests.policy.conftest import OBS, student
 
 _LOAD = """
@@ -119,7 +123,7 @@ def test_a_policy_without_a_closed_loop_is_told_to_be_made_anew(copied):
     assert "export the policy again" in report["failures"][0]
 
 
-@pytest.mark.parametrize(
+REFUSED = pytest.mark.parametrize(
     ("edit", "said"),
     [
         (lambda raw: raw["joints"].insert(0, raw["joints"].pop(5)), "joints are re-ordered: number 0 is"),
@@ -129,14 +133,37 @@ def test_a_policy_without_a_closed_loop_is_told_to_be_made_anew(copied):
         (lambda raw: raw.update(kp="stiff"), "kp is 'stiff' and must be of type array"),
     ],
 )
-def test_the_check_refuses_another_contract_by_name(copied, edit, said):
-    raw = json.loads((copied / MANIFEST).read_text())
+
+
+def edited(folder, edit):
+    """The folder with its manifest changed."""
+    raw = json.loads((folder / MANIFEST).read_text())
     edit(raw)
-    (copied / MANIFEST).write_text(json.dumps(raw))
-    report = check_policy(copied)
+    (folder / MANIFEST).write_text(json.dumps(raw))
+    return folder
+
+
+@REFUSED
+def test_the_check_refuses_another_contract_by_name(copied, edit, said):
+    report = check_policy(edited(copied, edit))
     assert not report["ok"]
     assert len(report["failures"]) == 1
     assert said in report["failures"][0]
+
+
+@REFUSED
+def test_the_bridge_refuses_what_the_check_refuses(copied, edit, said, tmp_path):
+    """As a folder and as a zip, and with neither a path of our own nor a traceback in the sentence."""
+    from scaling.bridge.run import run_bridge
+
+    clip = write_npz(Motion(np.tile(standing_qpos(), (4, 1)), 50.0, "standing"), tmp_path / "standing.npz")
+    edited(copied, edit)
+    for policy in (copied, pack(copied, tmp_path / "policy.zip")):
+        with pytest.raises(InputError) as caught:
+            run_bridge(policy, clip, realtime=False, status=tmp_path / "status.json")
+        assert said in str(caught.value)
+        assert str(policy) in str(caught.value)
+        assert "scaling-policy-" not in str(caught.value)
 
 
 def test_a_spoilt_file_is_a_failure_and_no_traceback(copied):

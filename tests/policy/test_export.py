@@ -12,7 +12,7 @@ from scaling.errors import InputError
 from scaling.policy import export
 from scaling.policy.check import TOLERANCE, parity
 from scaling.policy.export import export_policy, reexport
-from scaling.policy.load import BACKENDS, load_policy
+from scaling.policy.load import BACKENDS, BATCH_PROGRAM, PROGRAM, load_policy
 from scaling.policy.loop import LOOP_STEPS
 from scaling.policy.vectors import CLOSED_LOOP, RESET_AT, STEPS, VECTORS, load_vectors
 from scaling.students import model
@@ -118,7 +118,17 @@ def test_manifest_tells_the_student(exported):
     assert {leaf.name for leaf in manifest.state} == expected[family]
 
 
-@pytest.mark.parametrize("name", ["params.npz", "normaliser.npz", "policy.stablehlo", "policy.onnx", VECTORS])
+def test_the_programs_are_for_cpu_and_cuda_and_for_one_row_or_any(exported):
+    folder, _ = exported
+    one, any_ = (jax.export.deserialize(bytearray((folder / name).read_bytes())) for name in (PROGRAM, BATCH_PROGRAM))
+    assert one.platforms == any_.platforms == ("cpu", "cuda")
+    obs = next(n for n, shape in enumerate(one.in_avals) if shape.shape == (1, OBS))
+    assert str(any_.in_avals[obs].shape) == f"(batch, {OBS})"
+
+
+@pytest.mark.parametrize(
+    "name", ["params.npz", "normaliser.npz", "policy.stablehlo", "policy_batch.stablehlo", "policy.onnx", VECTORS]
+)
 def test_a_flipped_byte_in_any_file_is_refused(exported, name, tmp_path):
     folder = tmp_path / "policy"
     shutil.copytree(exported[0], folder)
