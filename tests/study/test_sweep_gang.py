@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from scaling.errors import InputError
 from scaling.record.ledger import PREEMPTED, Ledger
 from scaling.record.shelf import LocalShelf
+from scaling.study import sweep_follower
 from scaling.study.gang import Gang, Place, place_of
 from scaling.study.launch import slurm
 from scaling.study.launch.command import WorkerCommand
@@ -92,6 +95,47 @@ def test_orders_reach_the_others_and_losses_the_leader(tmp_path):
     assert not other.current(given) and other.joining(given) is None  # an order of an attempt that is over
     leader.dismiss()
     assert other.order() == {"end": True}
+
+
+class _Child:
+    """Answers once, and remembers that it was stopped."""
+
+    def __init__(self, answer):
+        self.answers, self.stopped = [answer], False
+
+    def answer(self, seconds):
+        return self.answers.pop() if self.answers else None
+
+    def stop(self):
+        self.stopped = True
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"exit": -9}, "rank 1 ended with -9"),
+        ({"error": "the knee buckled"}, "raised by rank 1 alone"),
+        ({"ok": 1}, None),
+    ],
+)
+def test_a_follower_tells_what_its_leader_would_wait_for_in_vain(tmp_path, monkeypatch, answer, told):
+    monkeypatch.setattr(sweep_follower, "_ALONE_S", 0.0)
+    ledger = Ledger(LocalShelf(tmp_path), SAFE)
+    leader, other = (Gang(Place("a", rank, 2, "host"), ledger) for rank in (0, 1))
+    claim = ledger.claim("job", ledger.last("job"), "leader")
+    leader.call("job", claim.token, tmp_path, {})
+    child, given = _Child(answer), other.order()
+    watching = threading.Thread(target=sweep_follower._watch, args=(child, given, ledger, other))
+    watching.start()
+    for _ in range(200):
+        if (lost := leader.lost(None, 0.0)) is not None or (told is None and not child.answers):
+            break
+        time.sleep(0.01)
+    assert lost is None if told is None else told in lost
+    assert not child.stopped  # until the attempt is over
+    ledger.append("job", claim, PREEMPTED)
+    watching.join(10)
+    assert child.stopped
 
 
 def test_a_gang_needs_a_folder_that_all_see(tmp_path):
