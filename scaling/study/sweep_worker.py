@@ -219,7 +219,7 @@ class Worker:
             return
         self.tally.preempted += 1
         self._end(job, claim, PREEMPTED, began, error=error, preemptions=claim.preemptions + 1)
-        say(f"{job.name} was {error.splitlines()[-1]} and is tried again")
+        say(f"{job.name}: {error.splitlines()[-1]}; it is tried again")
 
 
 def output(key: str, entry: Entry) -> str:

@@ -1,6 +1,8 @@
 """`scaling sweep` as a person and a launcher call it."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from scaling.laws.table import read_table as read_laws_table
 from scaling.record.table import read_table, rows_of
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.launch.k8s import jobset, yaml
-from scaling.study.launch.local import shares
+from scaling.study.launch.local import own_cores, shares, start
 
 SMALL = ("--set", "rounds=1000")
 
@@ -121,6 +123,19 @@ def test_cores_are_shared_out_whole():
     assert shares([0, 1, 2, 3], 2) == [[0, 1], [2, 3]]
     assert shares([0, 1, 2, 3, 4], 3) == [[0, 1], [2], [3, 4]]
     assert shares([5, 7], 3) == [[5], [7], [5]]
+
+
+class _Asks(WorkerCommand):
+    """Ends with 0 where it is held to the first core that this process has, with one thread for its libraries."""
+
+    def words(self, python=()):
+        held = f"os.sched_getaffinity(0) == {{{own_cores()[0]}}} and os.environ['OMP_NUM_THREADS'] == '1'"
+        return [sys.executable, "-c", f"import os, sys; sys.exit(0 if {held} else 1)"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_worker_is_held_to_its_cores():
+    assert start(_Asks("sweep", "store"), own_cores()[:1]).wait() == 0
 
 
 def test_the_jobset_is_yaml_of_independent_workers_that_are_restarted(call):

@@ -14,11 +14,11 @@ from scaling.record.store import ArtifactStore
 from scaling.record.table import read_table, rows_of, write_table
 from scaling.study.quickstart import run_study
 from scaling.study.sweep import Sweep, grid
-from scaling.study.sweep_bill import plan
+from scaling.study.sweep_bill import bill, plan
 from scaling.study.sweep_cost import GPU, bank_seconds
 from scaling.study.sweep_find import find_sweep
 from scaling.study.sweep_jobs import Builds, StudyJobs
-from scaling.study.sweep_rows import rows
+from scaling.study.sweep_rows import best_student, rows
 from scaling.study.sweep_state import survey
 from scaling.study.sweep_worker import Order, Worker
 from tests.study.test_study import DIRECT, tiny
@@ -126,9 +126,20 @@ def test_a_study_through_the_engine_has_the_rows_of_the_study(tmp_path, monkeypa
     path.write_text(SWEEP)
     ledger = Ledger(LocalShelf(tmp_path / "store"))
     order = Order(str(path))
+    planned = plan(survey(order.jobs(), ledger))["stages"]
     tally = Worker(order, ledger).run()
     assert tally.failed == 0 and tally.done == len(order.jobs())
-    found = list(rows(survey(order.jobs(), ledger), ledger))
+    standings = survey(order.jobs(), ledger)
+    found = rows(standings, ledger)
+    expected = [row for job in order.jobs().values() for row in job.expects]
+    assert len(expected) == len(found) and all(
+        want.items() <= row.items() for want, row in zip(expected, found, strict=True)
+    )
+    spent = bill(standings)
+    assert spent["students"]["env_steps"] == planned["students"]["env_steps"] == sum(row["env_steps"] for row in found)
+    assert spent["bank"]["env_steps"] == planned["bank"]["env_steps"] == found[0]["expert_env_steps"]
+    best, folder = best_student(standings, ledger)
+    assert (folder / "student.json").exists() and best["run"] in {row["run"] for row in found}
     write_table(found, tmp_path / "engine.csv")
     whole = rows_of(read_table(run_study(tiny(clusters=(2,), seeds=1, arms=(0.5, 1.0)), tmp_path / "alone")["table"]))
     for row, same in zip(rows_of(read_table(tmp_path / "engine.csv")), whole, strict=True):
