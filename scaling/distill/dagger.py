@@ -157,6 +157,7 @@ class _Training:
         return {
             "params": parameters(student),
             "unique_frames": unique,
+            "augmented_frames": corpus.augmented_frames(arm),
             "hours": corpus.hours(arm),
             "rate_hz": corpus.rate_hz,
             "student_frames": acted,

@@ -12,20 +12,30 @@ from scaling.experts.kept import load_kept
 from scaling.experts.mesh import ExpertConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
+from scaling.motion.augment import AugmentConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
+from scaling.motion.holdout import UnseenConfig
 from scaling.motion.segment import SegmentConfig
+from scaling.record.hashing import added
 from scaling.students.config import FAMILIES
 from scaling.tracking.env import EnvConfig
 
 
 @dataclass(frozen=True)
 class MotionsConfig:
-    """Where clips come from: a path (file, folder or glob), or this many seconds of generated motion."""
+    """Where clips come from: a path (file, folder, glob or imported corpus), or so many seconds of generated motion.
+
+    `curate` judges and mends the clips of a path and puts copies of one take together; an imported corpus was, and its
+    splits stand. `unseen` families are held out as wholes; `augment` adds copies of the training segments.
+    """
 
     path: str | None = None
     synthetic_seconds: float = 960.0
     take_seconds: float = 20.0
     seed: int = 0
+    curate: bool = added(False)
+    unseen: UnseenConfig = added(UnseenConfig())
+    augment: AugmentConfig = added(AugmentConfig())
 
     def __post_init__(self) -> None:
         if self.path is None and self.synthetic_seconds <= 0:
