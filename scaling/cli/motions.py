@@ -17,7 +17,7 @@ _MANY = 8  # files from which a bar is worth showing
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """`motions inspect`, `import`, `cluster`."""
+    """`motions inspect`, `import`, `cluster`, `store`."""
     rooms = family(verbs, "motions", "clips, corpora and their clusters")
     inspect = add(rooms, "inspect", _inspect, "say what motion files hold, and why that is believed")
     import_ = add(rooms, "import", _import, "make a corpus at 50 Hz: curated, cut into segments, split by recording")
@@ -30,6 +30,11 @@ def add_verbs(verbs: Verbs) -> None:
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
     import_.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
+    store = add(rooms, "store", _store, "the corpus in shards with an index: what it amounts to, verified")
+    store.add_argument("corpus", metavar="CORPUS")
+    store.add_argument(
+        "--clusters", metavar="FILE", help="write these labels (JSON of `motions cluster`) into the index"
+    )
     cluster = add(rooms, "cluster", _cluster, "K-means of a corpus by what its segments do")
     cluster.add_argument("corpus", metavar="CORPUS")
     cluster.add_argument("--clusters", type=int, required=True, metavar="K")
@@ -116,6 +121,7 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.corpus import CorpusConfig, build_corpus
     from scaling.motion.gather import GatherConfig, gather
     from scaling.motion.segment import SPLITS
+    from scaling.motion.store.export import STORE, Provenance, store_corpus
     from scaling.record.files import write_json
 
     files = _watched(_files(arguments.paths, arguments.exclude), "reading")
@@ -126,6 +132,12 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         where: f"{where}: {corpus.refused[name].removeprefix(f'{where}: ')}" for where, name in short.items()
     }
     folder = corpus.save(arguments.out)
+    scores = {where: verdict.score for where, verdict in gathered.verdicts.items()}
+    store = store_corpus(
+        corpus,
+        {motion.name: Provenance(where, scores.get(where)) for where, motion in gathered.clips.items()},
+        folder / STORE,
+    )
     verdicts = {
         where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}
         for where, one in gathered.verdicts.items()
@@ -147,6 +159,7 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         "duplicates": gathered.duplicates,
         "mended": mended,
         "corpus": str(folder),
+        "store": str(store.folder),
         "hash": corpus.content_hash,
     }
     figures = {name: report[name] for name in ("corpus", "hash", "clips", "segments", "recordings", "frames", "hours")}
@@ -171,3 +184,19 @@ def _cluster(arguments: argparse.Namespace) -> Outcome:
     report = found.report()
     labels = {name: int(label) for name, label in zip(corpus.names, found.labels, strict=True)}
     return Outcome({**report, "seed": arguments.seed, "labels": labels}, [pairs(report)])
+
+
+def _store(arguments: argparse.Namespace) -> Outcome:
+    from scaling.motion.store.export import read_labels, store_of
+    from scaling.motion.store.store import set_clusters, verify_store
+
+    store = store_of(arguments.corpus)
+    if arguments.clusters:
+        store = set_clusters(store, read_labels(arguments.clusters))
+    verify_store(store)
+    report = {"store": str(store.folder), **store.report()}
+    parts = {**report["splits"], **report["licences"]}
+    header = ("clips", "unique_frames", "augmented_frames", "unique_hours", "augmented_hours")
+    rows = [(name, *(part[column] for column in header)) for name, part in parts.items()]
+    words = [pairs({name: value for name, value in report.items() if not isinstance(value, dict)})]
+    return Outcome(report, [*words, Grid(("of which", *(name.replace("_", " ") for name in header)), rows)])

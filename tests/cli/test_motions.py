@@ -136,3 +136,21 @@ def test_cluster(call, refused, clips, tmp_path):
     assert labels[0]["balance"] is None, "missing, where one cluster leaves nothing to say"
     assert "9 clusters" in refused("motions", "cluster", tmp_path / "corpus", "--clusters", 9)
     assert "no corpus" in refused("motions", "cluster", clips, "--clusters", 2)
+
+
+def test_store(call, refused, clips, tmp_path):
+    report = call("motions", "import", clips, "--out", tmp_path / "corpus", "--json", "-").json
+    corpus = Corpus.load(tmp_path / "corpus")
+    found = call("motions", "store", tmp_path / "corpus", "--json", "-").json
+    assert found["store"] == report["store"]
+    assert found["unique_frames"] == corpus.frames()
+    assert found["augmented_frames"] == found["clusters"] == 0
+    labels = tmp_path / "labels.json"
+    call("motions", "cluster", tmp_path / "corpus", "--clusters", 1, "--json", labels)
+    assert call("motions", "store", tmp_path / "corpus", "--clusters", labels, "--json", "-").json["clusters"] == 1
+    assert "unique frames" in call("motions", "store", report["store"]).out
+    assert "no labels here" in refused("motions", "store", report["store"], "--clusters", clips / "squat.npz")
+    shard = tmp_path / "corpus" / "store" / "qpos-00000.array_record"
+    shard.write_bytes(shard.read_bytes()[:-7])
+    assert "cut short" in refused("motions", "store", tmp_path / "corpus")
+    assert "no corpus" in refused("motions", "store", clips)
