@@ -13,6 +13,7 @@ from scaling.motion.store.windows import Windows
 from scaling.robot.g1 import NQ
 
 _AHEAD = 4  # batches
+_READ_AT_ONCE = 128  # windows; about as many records of up to 74 kB
 
 
 class Frames(Protocol):
@@ -30,7 +31,15 @@ class ShardFrames:
         self._reader = store.reader()
 
     def take(self, first: Int[np.ndarray, "b"], frames: int) -> Float[np.ndarray, "b t 36"]:
-        """Windows of `frames` frames from these first ones on; each record that they touch is read once."""
+        """Windows of `frames` frames from these first ones on, some at a time, so that few records are in memory."""
+        found = np.empty((len(first), frames, NQ), np.float32)
+        for begin in range(0, len(first), _READ_AT_ONCE):
+            some = slice(begin, begin + _READ_AT_ONCE)
+            found[some] = self._take(first[some], frames)
+        return found
+
+    def _take(self, first: Int[np.ndarray, "b"], frames: int) -> Float[np.ndarray, "b t 36"]:
+        """Each record that these windows touch is read once."""
         start, length = self._records.start, self._records.frames
         wanted = first[:, None] + np.arange(frames)
         record = np.searchsorted(start, wanted, side="right") - 1

@@ -37,9 +37,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Frames in a record (the last two of a clip share what is left evenly) and bytes at which a shard is full."""
+    """Most frames in a record (a clip is cut into equal ones) and bytes at which a shard is full."""
 
-    frames_per_record: int = 256
+    frames_per_record: int = 128
     shard_bytes: int = 512 << 20
 
     def __post_init__(self) -> None:
