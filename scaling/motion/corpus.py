@@ -92,7 +92,9 @@ class Corpus:
         if len(indices) == len(self):
             return self
         length = self.length[indices]
-        columns = {column: tuple(getattr(self, column)[i] for i in indices) for column in (*_COLUMNS, _ORIGINS)}
+        columns: dict[str, Any] = {
+            column: tuple(getattr(self, column)[index] for index in indices) for column in (*_COLUMNS, _ORIGINS)
+        }
         return replace(
             self,
             qpos=np.concatenate([self.segment(int(index)) for index in indices]),
@@ -220,7 +222,8 @@ def nested_arms(
 ) -> dict[float, Int[np.ndarray, "m"]]:
     """Fraction -> training segments: each arm holds the smaller ones, by unique frames, stratified by `labels` [S].
 
-    What was made of a segment is in the arms that the segment is in. Every arm has at least one segment more than the one below it; too few training segments are an `InputError`.
+    What was made of a segment is in the arms that the segment is in. Every arm has at least one segment more than the
+    one below it; too few training segments are an `InputError`.
     """
     labels = np.asarray(labels)
     if labels.shape != (len(corpus),):
