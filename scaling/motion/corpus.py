@@ -92,7 +92,9 @@ class Corpus:
         if len(indices) == len(self):
             return self
         length = self.length[indices]
-        columns = {column: tuple(getattr(self, column)[i] for i in indices) for column in (*_COLUMNS, _ORIGINS)}
+        columns: dict[str, Any] = {
+            column: tuple(getattr(self, column)[index] for index in indices) for column in (*_COLUMNS, _ORIGINS)
+        }
         return replace(
             self,
             qpos=np.concatenate([self.segment(int(index)) for index in indices]),
@@ -100,6 +102,11 @@ class Corpus:
             length=length,
             **columns,
         )
+
+    def unique_indices(self, split: str) -> Int[np.ndarray, "n"]:
+        """Segments of a split that were not made of another one."""
+        indices = self.indices(split)
+        return indices[self.unique[indices]]
 
     def with_copies(self, indices: Int[np.ndarray, "n"]) -> Int[np.ndarray, "m"]:
         """Some segments and everything that was made of them, in rising order."""
@@ -173,6 +180,11 @@ class Corpus:
         return corpus
 
 
+def is_corpus(path: str | Path) -> bool:
+    """Whether a path is the folder of a corpus, and not one of motion files."""
+    return (Path(path) / _ARRAYS).is_file()
+
+
 def build_corpus(motions: Sequence[Motion], config: CorpusConfig | None = None) -> Corpus:
     """Resample to 50 Hz, cut, and split by recording group; clips that cannot be used are listed in `refused`."""
     config = config or CorpusConfig()
@@ -216,17 +228,22 @@ def build_corpus(motions: Sequence[Motion], config: CorpusConfig | None = None) 
 
 
 def nested_arms(
-    corpus: Corpus, labels: Int[np.ndarray, "S"], fractions: Sequence[float] = FRACTIONS, seed: int = 0
+    corpus: Corpus,
+    labels: Int[np.ndarray, "S"],
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+    order: Int[np.ndarray, "n"] | None = None,
 ) -> dict[float, Int[np.ndarray, "m"]]:
     """Fraction -> training segments: each arm holds the smaller ones, by unique frames, stratified by `labels` [S].
 
-    What was made of a segment is in the arms that the segment is in. Every arm has at least one segment more than the one below it; too few training segments are an `InputError`.
+    Another `order` of the unique training segments (positions among them) makes another choice. What was made of a
+    segment is in the arms that the segment is in. Every arm has at least one segment more than the one below it; too
+    few training segments are an `InputError`.
     """
     labels = np.asarray(labels)
     if labels.shape != (len(corpus),):
         raise InputError(f"labels of shape {labels.shape} do not fit {len(corpus)} segments; give one a segment.")
-    train = corpus.indices("train")
-    unique = train[corpus.unique[train]]
-    order = stratified_order(labels[unique], seed)
+    unique = corpus.unique_indices("train")
+    order = stratified_order(labels[unique], seed) if order is None else order
     arms = nested_prefixes(order, corpus.length[unique].astype(np.float64), fractions)
     return {fraction: corpus.with_copies(unique[positions]) for fraction, positions in arms.items()}

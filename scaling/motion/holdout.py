@@ -57,8 +57,8 @@ def hold_out(corpus: Corpus, unseen: UnseenConfig, config: CorpusConfig) -> Corp
     reason = "moves like a family that is held out, in a recording that is not"
     left_out = {corpus.names[index]: f"{corpus.names[index]}: it {reason}" for index in strays}
     kept = np.setdiff1d(np.arange(len(corpus)), strays)
-    told = {"refused": corpus.refused | left_out, "config": corpus.config | {"unseen": asdict(unseen)}}
-    return replace(whole.subset(kept), **told)
+    settings = corpus.config | {"unseen": asdict(unseen)}
+    return replace(whole.subset(kept), refused=corpus.refused | left_out, config=settings)
 
 
 def _named(corpus: Corpus, names: tuple[str, ...]) -> Bool[np.ndarray, "S"]:

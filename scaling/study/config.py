@@ -14,8 +14,10 @@ from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
 from scaling.motion.augment import AugmentConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
+from scaling.motion.embed import EmbedConfig
 from scaling.motion.holdout import UnseenConfig
 from scaling.motion.segment import SegmentConfig
+from scaling.motion.selection import SELECTIONS, Selection
 from scaling.record.hashing import added
 from scaling.students.config import FAMILIES
 from scaling.tracking.env import EnvConfig
@@ -63,7 +65,8 @@ class StudyConfig:
     at the full arm beside it. All numbers are taken at `assist`, and again at 0. With `expert_budget` "total" the
     environments of `experts` are those of the first clustering and are shared out among the experts of the others.
     With `direct` each student is also trained without experts, at assist 0, on these arms. With `bank`, the folder of a
-    kept bank, clustering and experts are taken from there.
+    kept bank, clustering and experts are taken from there. Clusters are found in the space of `embed`, and `selection`
+    says which segments the smaller arms take.
     """
 
     name: str = "quickstart"
@@ -89,6 +92,8 @@ class StudyConfig:
     resamples: int = 500
     physics: str = "auto"
     seed: int = 0
+    embed: EmbedConfig = added(EmbedConfig())
+    selection: Selection = added("stratified")
 
     def __post_init__(self) -> None:
         if not self.clusters or min(self.clusters) < 1 or len(set(self.clusters)) != len(self.clusters):
@@ -106,6 +111,8 @@ class StudyConfig:
             raise ValueError(f"arms {self.arms}: rising fractions that end in 1")
         if self.direct is not None and not set(self.direct.arms) <= set(self.arms):
             raise ValueError(f"direct.arms {self.direct.arms}: of the study's arms {self.arms}")
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection {self.selection!r}: of {SELECTIONS}")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds}: at least 1")
         if isinstance(self.experts, PPOConfig) and self.experts.curriculum:
@@ -175,7 +182,7 @@ def with_bank(config: StudyConfig, folder: str) -> StudyConfig:
 def quickstart(motions: str | None = None, experts: str = "dream", bank: str | None = None) -> StudyConfig:
     """The study that a newcomer runs: 48 tiny runs in minutes on two cores; 40 with a kept bank."""
     base = StudyConfig(
-        motions=MotionsConfig(path=motions),
+        motions=MotionsConfig(path=motions, curate=motions is not None),
         corpus=CorpusConfig(segments=SegmentConfig(min_seconds=4.0, target_seconds=8.0, max_seconds=16.0)),
         assist=0.0,
         competence=CompetenceConfig(starts=96, seconds=5.0),

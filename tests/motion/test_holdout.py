@@ -89,7 +89,7 @@ def test_nothing_unseen_changes_nothing(corpus: Corpus) -> None:
 
 
 def test_what_cannot_be_held_out_is_told(corpus: Corpus) -> None:
-    with pytest.raises(InputError, match="no clip is of the family or recording 'dance'.*squat"):
+    with pytest.raises(InputError, match=r"no clip is of the family or recording 'dance'.*squat"):
         hold_out(corpus, UnseenConfig(names=("dance",)), CONFIG)
     with pytest.raises(InputError, match="fewer than two recordings"):
         hold_out(corpus, UnseenConfig(names=FAMILIES), CONFIG)
