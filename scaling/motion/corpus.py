@@ -159,8 +159,15 @@ class Corpus:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Corpus":
-        """The corpus in a folder; missing, damaged or altered files raise `InputError`."""
+        """The corpus in a folder; missing, damaged or altered files raise `InputError`.
+
+        A folder with nothing but a store gives a corpus whose frames are mapped into memory and not read.
+        """
         path = Path(folder) / _ARRAYS
+        if not path.is_file() and is_corpus(folder):
+            from scaling.motion.store.export import mapped_corpus, store_of  # PyArrow: a base install has no stores
+
+            return mapped_corpus(store_of(folder))
         if not path.is_file():
             raise InputError(
                 f"{folder}: no corpus here ({_ARRAYS} is missing); build one with `scaling motions import`."
@@ -181,8 +188,14 @@ class Corpus:
 
 
 def is_corpus(path: str | Path) -> bool:
-    """Whether a path is the folder of a corpus, and not one of motion files."""
-    return (Path(path) / _ARRAYS).is_file()
+    """Whether a path is the folder of a corpus or of a store, and not one of motion files."""
+    return corpus_file(path) is not None
+
+
+def corpus_file(folder: str | Path) -> Path | None:
+    """The file that says what a corpus holds (its bytes, or for a store alone their hashes); None if there is none."""
+    files = (Path(folder) / name for name in (_ARRAYS, "store.json", "store/store.json"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def build_corpus(motions: Sequence[Motion], config: CorpusConfig | None = None) -> Corpus:

@@ -26,7 +26,7 @@ from scaling.experts.train import train_bank
 from scaling.motion.augment import augment
 from scaling.motion.clip import Motion
 from scaling.motion.cluster import kmeans
-from scaling.motion.corpus import Corpus, build_corpus, is_corpus, nested_arms
+from scaling.motion.corpus import Corpus, build_corpus, corpus_file, is_corpus, nested_arms
 from scaling.motion.describe import cluster_names, complexities
 from scaling.motion.embed import EmbedConfig, embed_corpus
 from scaling.motion.gather import gather
@@ -65,7 +65,9 @@ def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
     motions = config.motions
     inputs: dict[str, str] = {}
     if motions.path is not None:
-        inputs = {path.name: file_hash(path) for path in motion_paths(motions.path)}
+        corpus_of = corpus_file(motions.path)
+        files = motion_paths(motions.path) if corpus_of is None else [corpus_of]
+        inputs = {path.name: file_hash(path) for path in files}
     key = {"motions": replace(motions, path=None) if motions.path else motions, "corpus": config.corpus}
 
     def build(work: Path) -> None:

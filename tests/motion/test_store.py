@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from scaling.errors import InputError
 from scaling.motion.augment import AugmentConfig, augment
-from scaling.motion.corpus import FRACTIONS, Corpus, build_corpus, nested_arms
+from scaling.motion.corpus import FRACTIONS, Corpus, build_corpus, corpus_file, is_corpus, nested_arms
 from scaling.motion.read import read_motion
 from scaling.motion.store import shards
 from scaling.motion.store.export import Provenance, read_labels, store_corpus, store_of
@@ -83,6 +83,8 @@ def test_the_index_has_a_row_a_record_with_its_place_and_hash(store: Store) -> N
 def test_the_same_clips_have_the_same_hash_and_others_not(store: Store, tmp_path: Path) -> None:
     assert write_store(tmp_path / "again", clips(), SMALL).hash == store.hash
     assert write_store(tmp_path / "other", clips(seed=1), SMALL).hash != store.hash
+    moved = ((replace(row, split="test"), qpos) for row, qpos in clips())
+    assert write_store(tmp_path / "moved", moved, SMALL).hash != store.hash
 
 
 def _cut(path: Path, keep: int) -> None:
@@ -219,6 +221,21 @@ def test_the_store_of_a_corpus_is_written_once_and_anew_for_another(corpus: Corp
     assert store_of(folder).of != first.of
     (folder / "corpus.npz").unlink()
     assert set(store_of(folder).texts("licence")) == {"other"}
+
+
+def test_a_store_alone_is_a_corpus_whose_frames_are_mapped(corpus: Corpus, tmp_path: Path) -> None:
+    store = store_corpus(corpus, {}, tmp_path / "c" / "store")
+    for folder in (store.folder, tmp_path / "c"):
+        assert is_corpus(folder)
+        mapped = Corpus.load(folder)
+        assert mapped.content_hash == corpus.content_hash == store.of
+        assert not mapped.qpos.flags.writeable
+    assert not is_corpus(tmp_path)
+    stands_for_it = corpus_file(tmp_path / "c")
+    assert stands_for_it is not None
+    before = stands_for_it.read_bytes()
+    set_clusters(store, dict.fromkeys(corpus.names, 0))
+    assert stands_for_it.read_bytes() == before, "labels and flat files do not make it another corpus"
 
 
 def test_labels_that_are_none_are_told(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ CONVENTIONS = ("xyzw", "wxyz")
 _SAMPLES = 192
 _BODY_SAMPLES = 32
 _STEP_S = 0.1
+_UP = np.array([0.0, 0.0, 1.0])
 # A convention is believed only if the other explains the feet at least this much worse (ratio, and metres).
 _RATIO, _MARGIN_M = 1.5, 0.004
 # A documented convention is doubted only where the other explains the feet far better.
@@ -74,7 +75,7 @@ def _feet(samples: Float[np.ndarray, "2 n 36"]) -> Float[np.ndarray, "2 n 2 4 3"
     """Centres of the sole spheres in the pelvis's frame: the same, however its orientation is read."""
     joints = samples.copy()
     joints[..., :7] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-    return soles(joints) + (0.0, 0.0, FOOT_SPHERE_RADIUS)
+    return soles(joints) + _UP * FOOT_SPHERE_RADIUS
 
 
 def _weigh(
@@ -82,14 +83,13 @@ def _weigh(
 ) -> Evidence:
     """`weigh` of sampled frames whose root orientation is `quat` (wxyz)."""
     turn = np.broadcast_to(quat[:, :, None, None], (*feet.shape[:-1], 4))
-    corners, later = samples[..., None, None, :3] + rotate(turn, feet) - (0.0, 0.0, FOOT_SPHERE_RADIUS)
+    corners, later = samples[..., None, None, :3] + rotate(turn, feet) - _UP * FOOT_SPHERE_RADIUS
     moved = np.linalg.norm((later - corners)[..., :2], axis=-1).mean(axis=-1)  # [n, 2 feet]
     heights = corners[..., 2]
     lower = np.argmin(heights.min(axis=-1), axis=-1)
     on_lower = heights[np.arange(len(lower)), lower]
     lowest = on_lower.min(axis=-1)
-    up = np.zeros((len(lower), 3))
-    up[:, 2] = 1.0
+    up = np.broadcast_to(_UP, (len(lower), 3))
     return Evidence(
         upright=float(rotate(quat[0], up)[:, 2].mean()),
         slide=float(np.median(moved.min(axis=-1))),

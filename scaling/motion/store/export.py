@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,9 +13,20 @@ from scaling.errors import InputError
 from scaling.motion import naming
 from scaling.motion.corpus import Corpus
 from scaling.motion.store.index import ClipRow
+from scaling.motion.store.memory_map import MappedFrames
 from scaling.motion.store.store import Store, StoreConfig, is_store, open_store, write_store
 
 STORE = "store"  # the folder below a corpus
+# Field of a corpus -> column of the index.
+_COLUMNS = {
+    "names": "clip",
+    "takes": "take",
+    "groups": "recording",
+    "families": "family",
+    "splits": "split",
+    "licences": "licence",
+    "origins": "origin",
+}
 
 
 @dataclass(frozen=True)
@@ -31,25 +43,30 @@ def store_corpus(
     """Write every segment of a corpus; `takes` says what is known of them by the name of their take."""
 
     def clips() -> Iterator[tuple[ClipRow, Float[np.ndarray, "T 36"]]]:
-        for place, name in enumerate(corpus.names):
-            take = corpus.takes[place]
+        for place, take in enumerate(corpus.takes):
             known = takes.get(take, Provenance())
             row = ClipRow(
-                clip=name,
-                take=take,
-                recording=corpus.groups[place],
-                family=corpus.families[place],
-                origin=corpus.origins[place],
+                **{column: getattr(corpus, field)[place] for field, column in _COLUMNS.items()},
                 source=known.source,
-                licence=corpus.licences[place],
                 subject=naming.subject(take),
-                split=corpus.splits[place],
                 quality=known.quality,
                 rate_hz=corpus.rate_hz,
             )
             yield row, corpus.segment(place)
 
     return write_store(folder, clips(), config, of=corpus.content_hash)
+
+
+def mapped_corpus(store: Store) -> Corpus:
+    """The store as a corpus: its table in memory, its frames mapped (the flat file is made if it is absent)."""
+    whole = np.int32 if store.frames < 1 << 31 else np.int64
+    table: dict[str, Any] = {field: tuple(store.texts(column)) for field, column in _COLUMNS.items()}
+    return Corpus(
+        qpos=MappedFrames(store).qpos,
+        start=store.records.clip_start.astype(whole),
+        length=store.records.clip_frames.astype(np.int32),
+        **table,
+    )
 
 
 def store_of(folder: str | Path) -> Store:

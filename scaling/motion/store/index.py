@@ -54,6 +54,10 @@ class ClipRow:
     quality: float | None = None
     rate_hz: float = 50.0
 
+    def identity(self) -> list[str]:
+        """All that is known of the clip's origin: what judges it may change without making it another clip."""
+        return [getattr(self, name) for name in _TEXTS]
+
 
 class IndexWriter:
     """Appends rows and writes them in groups, so that memory does not grow with the corpus."""

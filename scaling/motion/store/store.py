@@ -33,7 +33,8 @@ LABEL_REMEDY = "write labels with `scaling motions store CORPUS --clusters FILE`
 class Store:
     """A store on disk, opened: sizes are checked, hashes when records are read. Frames are counted over all clips.
 
-    `hash` is over the frames; `of` is the hash of what it was made of, where that has one.
+    `hash` is over the frames and the clips' table, but for judgements (cluster, quality); `of` is the hash of what it
+    was made of, where that has one.
     """
 
     folder: Path
@@ -153,6 +154,7 @@ def write_store(
             for row, qpos in clips:
                 if qpos.ndim != 2 or qpos.shape[1] != NQ or not len(qpos):
                     raise InputError(f"{row.clip}: qpos has shape {qpos.shape}; a store takes [frames, {NQ}].")
+                digest.update(json.dumps(row.identity()).encode())
                 for begin, frames in cut_evenly(len(qpos), config.frames_per_record):
                     shard, record, sha256 = shards.write(qpos[begin : begin + frames])
                     rows.add(row, begin, frames, shard, record, sha256)
