@@ -13,6 +13,7 @@ from scaling.motion.store.store import Store
 from scaling.record.files import told, write_json
 from scaling.robot.g1 import NQ
 
+_SHARE = 0.5  # of the machine's memory that a flat file may take in the page cache
 _FRAMES, _STAMP = "frames.f32", "frames.json"
 
 
@@ -26,7 +27,9 @@ class MappedFrames:
             _make(store, folder)
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        mapped.madvise(mmap.MADV_RANDOM)
+        # What fits into memory is read ahead as a whole; of what does not, nothing beyond the windows asked for.
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        mapped.madvise(mmap.MADV_WILLNEED if len(mapped) < _SHARE * memory else mmap.MADV_RANDOM)
         self.qpos: Float[np.ndarray, "N 36"] = np.frombuffer(mapped, "<f4").reshape(-1, NQ)
 
     def take(self, first: Int[np.ndarray, "b"], frames: int) -> Float[np.ndarray, "b t 36"]:
