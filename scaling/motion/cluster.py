@@ -15,7 +15,7 @@ from scaling.errors import InputError
 
 # Starts of each clustering: many where one costs nothing; at a large K one start is as good as another and costs much.
 _STARTS = 8
-_FEW_STARTS, _LARGE = 2, 64
+_FEW_STARTS, _LARGE = 1, 64
 _SEEDS = 3  # clusterings that are compared with each other
 
 

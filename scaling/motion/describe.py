@@ -22,7 +22,8 @@ class Diversity:
     """How much of the space of motions a set fills, along axes that do not depend on the set.
 
     `geometric_std` is the geometric mean of the standard deviations along the axes; `log_volume` half the log
-    determinant of the covariance, which sees correlations too. Both are -inf or 0 where a set is flat along an axis.
+    determinant of the covariance, which sees correlations too: 0 and -inf where a set is flat along an axis. NaN where
+    there is no axis, the whole being one segment or copies of one.
     """
 
     axes: int
@@ -41,6 +42,8 @@ class Yardstick:
 
     def measure(self, features: Float[np.ndarray, "m F"]) -> Diversity:
         """The diversity of a set; one of no more segments than axes is flat."""
+        if not len(self._vectors):
+            return Diversity(0, float("nan"), float("nan"))
         seen = (features - self._mean) @ self._vectors.T
         covariance = np.atleast_2d(np.cov(seen, rowvar=False)) if len(seen) > 1 else np.zeros((seen.shape[1],) * 2)
         spread = np.sqrt(np.maximum(np.diag(covariance), 0.0))

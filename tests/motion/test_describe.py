@@ -36,6 +36,7 @@ def test_a_set_is_measured_on_the_axes_of_the_whole() -> None:
     assert ruler.measure(line).geometric_std > 0
     assert ruler.measure(line).log_volume < whole.log_volume - 10
     assert ruler.measure(rows[:3]).log_volume == ruler.measure(rows[:1]).log_volume == float("-inf")
+    assert np.isnan(Yardstick(rows[:1]).measure(rows).geometric_std)
 
 
 def test_complexity_knows_no_place_side_or_heading_and_grows_with_pace(turning: Motion) -> None:

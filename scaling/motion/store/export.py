@@ -90,4 +90,6 @@ def read_labels(path: str | Path) -> dict[str, int]:
         return {str(name): int(label) for name, label in labels.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: no labels here ({reason}); give the JSON of `scaling motions cluster`.") from None
+        raise InputError(
+            f"{path}: no labels here ({reason}); give the JSON of `scaling motions cluster` at one K."
+        ) from None
