@@ -1,23 +1,28 @@
-"""Clips on their way in: reading, resampling and velocities beside a plain copy of the same frames."""
+"""Clips on their way in, beside a plain copy of the same frames, and the windows drawn from a store of them."""
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from scaling.bench import store
 from scaling.bench.row import Row
 from scaling.motion.clip import CONTROL_RATE_HZ, Motion, resample, velocities
 from scaling.motion.embed import embed
 from scaling.motion.read import read_motion
+from scaling.motion.store.index import ClipRow
+from scaling.motion.store.store import write_store
 from scaling.motion.synthetic import generate
 from scaling.record.timing import medians
 
 _RATE_HZ = 30.0
+_FILES = 4
 
 
-def rows(quick: bool) -> Iterator[Row]:
-    """Frames a second, counted at 50 Hz where a stage ends at 50 Hz."""
+def rows(quick: bool, scratch: str | None = None) -> Iterator[Row]:
+    """Frames a second, counted at 50 Hz where a stage ends at 50 Hz; `scratch` is the folder of large stores."""
     repeats = 5 if quick else 11
     take = generate("turn", 20.0, 0, rate_hz=_RATE_HZ)
     copies = 20 if quick else 100
@@ -34,19 +39,32 @@ def rows(quick: bool) -> Iterator[Row]:
     both = took["resample"] + took["velocities"]
     yield Row("resample_and_velocities", steady.frames / both, "frames/s")
     yield Row("resample_and_velocities_over_copy", both / took["copy"], "x", higher_is_better=False, ratio_to="copy")
-    yield from _import(take, repeats)
+    imported = yield from _import(take, repeats)
     embedded = medians({"embed": lambda: embed(steady.qpos[:1000], CONTROL_RATE_HZ)}, repeats)["embed"]
     yield Row("embed", min(1000, steady.frames) / embedded, "frames/s")
+    yield from store.rows(quick, scratch, imported)
 
 
-def _import(take: Motion, repeats: int) -> Iterator[Row]:
-    """A CSV file to 50 Hz `qpos`, beside reading its bytes alone."""
+def _import(take: Motion, repeats: int) -> Generator[Row, None, float]:
+    """CSV files as long as LAFAN1's (four minutes at 30 Hz) to 50 Hz `qpos` in a store, beside reading their bytes.
+
+    Of core seconds. Returns the frames a second.
+    """
+    lafan = np.tile(take.qpos[:, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]], (12, 1))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip_30hz.csv"
-        np.savetxt(path, take.qpos[:, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]], fmt="%.6f", delimiter=",")
-        took = medians({"import": lambda: resample(read_motion(path)), "bytes": path.read_bytes}, repeats)
-    frames = resample(take).frames
-    yield Row("import_csv", frames / took["import"], "frames/s", target=200_000.0)
+        paths = [Path(folder) / f"clip{number}_30hz.csv" for number in range(_FILES)]
+        for path in paths:
+            np.savetxt(path, lafan, fmt="%.6f", delimiter=",")
+
+        def work() -> None:
+            clips = ((ClipRow(path.stem), resample(read_motion(path)).qpos) for path in paths)
+            write_store(Path(folder) / "store", clips)
+
+        ways = {"import": work, "bytes": lambda: [path.read_bytes() for path in paths]}
+        took = medians(ways, repeats, clock=time.process_time)
+    rate = _FILES * resample(Motion(np.tile(take.qpos, (12, 1)), _RATE_HZ, "long")).frames / took["import"]
+    yield Row("import_csv", rate, "frames/s", target=200_000.0)
     yield Row(
         "import_csv_over_bytes", took["import"] / took["bytes"], "x", higher_is_better=False, ratio_to="read_bytes"
     )
+    return rate

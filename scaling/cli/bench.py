@@ -19,11 +19,14 @@ def add_verbs(verbs: Verbs) -> None:
     bench.add_argument("room", choices=ROOMS, metavar="|".join(ROOMS))
     bench.add_argument("--quick", action="store_true", help="under 45 s on two cores once compiled programs are cached")
     bench.add_argument("--algorithm", choices=("ppo", "dream", "both"), help="of `bench experts` (default ppo)")
+    bench.add_argument("--scratch", metavar="DIR", help="of `bench motion`: where its stores of up to 6 GB are put")
 
 
 def _bench(arguments: argparse.Namespace) -> Outcome:
     if arguments.algorithm and arguments.room != "experts":
         raise InputError(f"--algorithm is for bench experts: leave it out of bench {arguments.room}")
+    if arguments.scratch and arguments.room != "motion":
+        raise InputError(f"--scratch is for bench motion: leave it out of bench {arguments.room}")
     from dataclasses import asdict
 
     from scaling.bench import measure_room
@@ -32,7 +35,8 @@ def _bench(arguments: argparse.Namespace) -> Outcome:
     rows = []
     with Progress(f"bench {arguments.room}") as progress:
         progress.update(0)
-        more = {"algorithm": arguments.algorithm} if arguments.algorithm else {}
+        given = {"algorithm": arguments.algorithm, "scratch": arguments.scratch}
+        more = {name: value for name, value in given.items() if value}
         for row in measure_room(arguments.room, arguments.quick, **more):
             rows.append(row)
             progress.update(len(rows), message=row.name)

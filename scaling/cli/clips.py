@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaling.errors import InputError
@@ -29,10 +28,10 @@ def load_clips(path: str, split: str, frames: int) -> Clips:
     Refused are unreadable files, clips of fewer than `frames` frames at 50 Hz, and feet far below the floor.
     """
     from scaling.motion.clip import resample
-    from scaling.motion.corpus import Corpus
+    from scaling.motion.corpus import Corpus, is_corpus
     from scaling.motion.read import read_motions
 
-    if (Path(path) / "corpus.npz").is_file():
+    if is_corpus(path):
         corpus = Corpus.load(path)
         chosen = [int(index) for index in corpus.indices(split)]
         if not chosen:

@@ -11,13 +11,16 @@ from scaling.cli.parser import Verbs, add, family
 from scaling.errors import InputError
 
 if TYPE_CHECKING:
+    from scaling.motion.augment import AugmentConfig
+    from scaling.motion.holdout import UnseenConfig
     from scaling.motion.read import Given
 
 _MANY = 8  # files from which a bar is worth showing
+_NAMED = 32  # clusters of which the words tell the names; the JSON has all
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """`motions inspect`, `import`, `cluster`."""
+    """`motions inspect`, `import`, `cluster`, `store`."""
     rooms = family(verbs, "motions", "clips, corpora and their clusters")
     inspect = add(rooms, "inspect", _inspect, "say what motion files hold, and why that is believed")
     import_ = add(rooms, "import", _import, "make a corpus at 50 Hz: curated, cut into segments, split by recording")
@@ -30,9 +33,22 @@ def add_verbs(verbs: Verbs) -> None:
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
     import_.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
+    unseen = import_.add_argument_group("families that nobody sees (split test_family)")
+    unseen.add_argument("--test-family", action="append", default=[], metavar="NAME", help="family or recording")
+    unseen.add_argument("--test-clusters", type=int, default=0, metavar="N", help="so many of 16 clusters")
+    copies = import_.add_argument_group("copies of training segments, counted apart")
+    copies.add_argument("--speeds", type=float, nargs="+", default=[1.0], metavar="X", help="such as .9 .95 1 1.05 1.1")
+    copies.add_argument("--mirror", action="store_true", help="left and right exchanged")
+    copies.add_argument("--headings", type=int, default=0, metavar="N", help="so many times turned")
+    store = add(rooms, "store", _store, "the corpus in shards with an index: what it amounts to, verified")
+    store.add_argument("corpus", metavar="CORPUS")
+    store.add_argument(
+        "--clusters", metavar="FILE", help="write these labels (JSON of `motions cluster`) into the index"
+    )
     cluster = add(rooms, "cluster", _cluster, "K-means of a corpus by what its segments do")
     cluster.add_argument("corpus", metavar="CORPUS")
-    cluster.add_argument("--clusters", type=int, required=True, metavar="K")
+    cluster.add_argument("--clusters", type=int, nargs="+", required=True, metavar="K", help="one or several")
+    cluster.add_argument("--embedding", choices=("spectral", "periodic"), default="spectral", help="what segments do")
     cluster.add_argument("--seed", type=int, default=0)
 
 
@@ -112,20 +128,53 @@ def _inspect(arguments: argparse.Namespace) -> Outcome:
     return Outcome(found, words)
 
 
+_SHOWN = ("corpus", "hash", "clips", "segments", "recordings", "frames", "augmented_frames", "hours")
+
+
+def _asked(arguments: argparse.Namespace) -> "tuple[UnseenConfig, AugmentConfig]":
+    """The families to hold out and the copies to make."""
+    from scaling.motion.augment import AugmentConfig
+    from scaling.motion.holdout import UnseenConfig
+
+    try:
+        return (
+            UnseenConfig(tuple(arguments.test_family), arguments.test_clusters),
+            AugmentConfig(tuple(arguments.speeds), arguments.mirror, arguments.headings, seed=arguments.seed),
+        )
+    except ValueError as error:
+        raise InputError(f"{error}; change --test-clusters, --speeds or --headings") from None
+
+
 def _import(arguments: argparse.Namespace) -> Outcome:
+    from scaling.motion.augment import augment
     from scaling.motion.corpus import CorpusConfig, build_corpus
     from scaling.motion.gather import GatherConfig, gather
+    from scaling.motion.holdout import hold_out
     from scaling.motion.segment import SPLITS
+    from scaling.motion.store.export import STORE, Provenance, store_corpus
     from scaling.record.files import write_json
 
+    config = CorpusConfig(seed=arguments.seed)
+    unseen, copies = _asked(arguments)
     files = _watched(_files(arguments.paths, arguments.exclude), "reading")
     gathered = gather(files, _given(arguments), GatherConfig(curate=None) if arguments.uncurated else None)
-    corpus = build_corpus(list(gathered.clips.values()), CorpusConfig(seed=arguments.seed))
+    corpus = build_corpus(list(gathered.clips.values()), config)
     short = {where: motion.name for where, motion in gathered.clips.items() if motion.name in corpus.refused}
+    whole = corpus
+    corpus = hold_out(whole, unseen, config)
+    strays = {name: reason for name, reason in corpus.refused.items() if name not in whole.refused}
+    corpus = augment(corpus, copies)
     refused = gathered.refused | {
         where: f"{where}: {corpus.refused[name].removeprefix(f'{where}: ')}" for where, name in short.items()
     }
+    refused |= strays
     folder = corpus.save(arguments.out)
+    scores = {where: verdict.score for where, verdict in gathered.verdicts.items()}
+    store = store_corpus(
+        corpus,
+        {motion.name: Provenance(where, scores.get(where)) for where, motion in gathered.clips.items()},
+        folder / STORE,
+    )
     verdicts = {
         where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}
         for where, one in gathered.verdicts.items()
@@ -140,6 +189,7 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         "clips": len(set(corpus.takes)),
         "segments": len(corpus),
         "frames": corpus.frames(),
+        "augmented_frames": corpus.augmented_frames(),
         "hours": corpus.hours(),
         "recordings": len(set(corpus.groups)),
         "splits": splits,
@@ -147,27 +197,64 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         "duplicates": gathered.duplicates,
         "mended": mended,
         "corpus": str(folder),
+        "store": str(store.folder),
         "hash": corpus.content_hash,
     }
-    figures = {name: report[name] for name in ("corpus", "hash", "clips", "segments", "recordings", "frames", "hours")}
-    words: list[str | Grid] = [pairs(figures | {name: split["segments"] for name, split in splits.items()})]
-    if refused:
-        words.append(Grid(("refused", "why"), [(path, why.removeprefix(f"{path}: ")) for path, why in refused.items()]))
-    if gathered.duplicates:
-        copies = [(one[0], one[1:]) for one in gathered.duplicates]
-        words.append(Grid(("kept", "left out as the same motion"), copies))
-    if mended:
-        words.append(Grid(("mended", "how"), [(path, "; ".join(done)) for path, done in mended.items()]))
-    return Outcome(report, words)
+    return Outcome(report, _told(report))
+
+
+def _told(report: dict[str, Any]) -> list[str | Grid]:
+    """What an import did, in words."""
+    segments = {name: split["segments"] for name, split in report["splits"].items()}
+    words: list[str | Grid] = [pairs({name: report[name] for name in _SHOWN} | segments)]
+    if report["refused"]:
+        rows = [(path, why.removeprefix(f"{path}: ")) for path, why in report["refused"].items()]
+        words.append(Grid(("refused", "why"), rows))
+    if report["duplicates"]:
+        words.append(
+            Grid(("kept", "left out as the same motion"), [(kept, copies) for kept, *copies in report["duplicates"]])
+        )
+    if report["mended"]:
+        words.append(Grid(("mended", "how"), [(path, "; ".join(done)) for path, done in report["mended"].items()]))
+    return words
 
 
 def _cluster(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.cluster import kmeans
     from scaling.motion.corpus import Corpus
-    from scaling.motion.embed import embed_corpus
+    from scaling.motion.describe import Yardstick, cluster_names
+    from scaling.motion.embed import EmbedConfig, embed_corpus
 
     corpus = Corpus.load(arguments.corpus)
-    found = kmeans(embed_corpus(corpus), arguments.clusters, arguments.seed, fit=corpus.indices("train"))
-    report = found.report()
-    labels = {name: int(label) for name, label in zip(corpus.names, found.labels, strict=True)}
-    return Outcome({**report, "seed": arguments.seed, "labels": labels}, [pairs(report)])
+    features = embed_corpus(corpus, EmbedConfig(arguments.embedding))
+    train = corpus.indices("train")
+    diversity = vars(Yardstick(features[train]).measure(features[train]))
+    reports: list[dict[str, Any]] = []
+    words: list[str | Grid] = []
+    for k in arguments.clusters:
+        found = kmeans(features, k, arguments.seed, fit=train)
+        names = cluster_names(corpus, features, found)
+        labels = {name: int(label) for name, label in zip(corpus.names, found.labels, strict=True)}
+        shared = {"embedding": arguments.embedding, "seed": arguments.seed, "diversity": diversity}
+        figures = found.report()
+        reports.append(figures | shared | {"names": names, "labels": labels})
+        words.append(pairs({name: value for name, value in figures.items() if name != "sizes"} | diversity))
+        rows = list(zip(found.sizes.tolist(), names, strict=True))
+        words.append(Grid(("segments", f"the {min(k, _NAMED)} largest clusters"), rows[:_NAMED]))
+    return Outcome(reports[0] if len(reports) == 1 else reports, words)
+
+
+def _store(arguments: argparse.Namespace) -> Outcome:
+    from scaling.motion.store.export import read_labels, store_of
+    from scaling.motion.store.store import set_clusters, verify_store
+
+    store = store_of(arguments.corpus)
+    if arguments.clusters:
+        store = set_clusters(store, read_labels(arguments.clusters))
+    verify_store(store)
+    report = {"store": str(store.folder), **store.report()}
+    parts = {**report["splits"], **report["licences"]}
+    header = ("clips", "unique_frames", "augmented_frames", "unique_hours", "augmented_hours")
+    rows = [(name, *(part[column] for column in header)) for name, part in parts.items()]
+    words = [pairs({name: value for name, value in report.items() if not isinstance(value, dict)})]
+    return Outcome(report, [*words, Grid(("of which", *(name.replace("_", " ") for name in header)), rows)])

@@ -189,6 +189,7 @@ class _Training:
             **count.columns(student),
             **pretrain_columns(self.group.runs[run].pretrained),
             "unique_frames": unique,
+            "augmented_frames": corpus.augmented_frames(arm),
             "hours": corpus.hours(arm),
             "rate_hz": corpus.rate_hz,
             "student_frames": acted,

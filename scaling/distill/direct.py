@@ -147,6 +147,7 @@ def _columns(
     return {
         **count.columns(student),
         "unique_frames": unique,
+        "augmented_frames": corpus.augmented_frames(run.segments),
         "hours": corpus.hours(run.segments),
         "rate_hz": corpus.rate_hz,
         "student_frames": report["env_steps"],

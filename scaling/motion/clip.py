@@ -131,7 +131,10 @@ def resample(motion: Motion, rate_hz: float = CONTROL_RATE_HZ) -> Motion:
     low = np.minimum(np.floor(at + 1e-9).astype(int), motion.frames - 2) if motion.frames > 1 else at.astype(int)
     high = np.minimum(low + 1, motion.frames - 1)
     fraction = np.clip(at - low, 0.0, 1.0)
-    before, after = motion.qpos[low], motion.qpos[high]
-    qpos = before + fraction[:, None] * (after - before)
-    qpos[:, 3:7] = continuous(slerp(before[:, 3:7], after[:, 3:7], fraction))
+    qpos, after = motion.qpos[low], motion.qpos[high]
+    quat = continuous(slerp(qpos[:, 3:7], after[:, 3:7], fraction))
+    after -= qpos  # in place: long clips are bound by memory
+    after *= fraction[:, None]
+    qpos += after
+    qpos[:, 3:7] = quat
     return replace(motion, qpos=qpos, rate_hz=float(rate_hz))

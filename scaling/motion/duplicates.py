@@ -1,4 +1,4 @@
-"""Clips that hold the same motion, whatever their format, rate, crop or side: found by a stretch of leg angles."""
+"""Clips that hold the same motion, whatever their format, rate, crop, side or pace: found by a stretch of legs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,18 @@ import numpy as np
 from jaxtyping import Float
 from numpy.lib.stride_tricks import sliding_window_view
 
-from scaling.motion.clip import Motion, resample
+from scaling.motion.augment import MIRROR_JOINTS, MIRROR_SIGNS, SPEEDS
+from scaling.motion.clip import Motion
 from scaling.robot.g1 import JOINT_NAMES
 
 _EQUAL = 1e-5  # m and rad: what writing a clip as text may cost it
 # The joints that every format holds: legs and the waist's yaw.
 _COLUMNS = [place for place, name in enumerate(JOINT_NAMES) if place < 12 or name == "waist_yaw_joint"]
-# Mirrored, left and right change places, and rolls and yaws their sign.
-_SWAP = [*range(6, 12), *range(6), 12]
-_SIGN = np.array([-1.0 if "roll" in JOINT_NAMES[place] or "yaw" in JOINT_NAMES[place] else 1.0 for place in _COLUMNS])
+_SWAP = [_COLUMNS.index(place) for place in MIRROR_JOINTS[_COLUMNS]]
+_SIGN = MIRROR_SIGNS[_COLUMNS]
+_BLOCK = 1024  # windows of a clip that are compared at a time: tens of megabytes
+# How far from a coarse pace the exact one may be: half of the steps between them, in ever finer steps.
+_PACES = (np.linspace(-0.025, 0.025, 11), np.linspace(-0.004, 0.004, 9))
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class DuplicateConfig:
 
     The liveliest `seconds` of one are laid over the other at `coarse_hz`; where they lie within `near_rad` (root mean
     square), they are compared at `fine_hz` to `same_rad` and to `same_part` of the stretch's own spread. A stretch that
-    spreads less than `still_rad` tells nothing.
+    spreads less than `still_rad` tells nothing. Both are tried at each of `speeds`, and at the fine rate between them.
     """
 
     seconds: float = 3.0
@@ -35,25 +38,49 @@ class DuplicateConfig:
     same_rad: float = 0.02
     same_part: float = 0.25
     still_rad: float = 0.03
+    speeds: tuple[float, ...] = SPEEDS
 
     def __post_init__(self) -> None:
         if not 0 < self.same_rad < self.near_rad or not 0 < self.coarse_hz <= self.fine_hz or self.seconds <= 0:
             raise ValueError(f"thresholds and rates must be positive and in order: {self}")
+        if 1.0 not in self.speeds or min(self.speeds) <= 0.1:
+            raise ValueError(f"speeds {self.speeds}: above .1, and 1 among them")
 
 
 @dataclass(frozen=True)
 class Match:
-    """Clips `first` and `second` (indices): the same motion, or its mirror image; `contained` if all of one lies in
-    the other."""
+    """Clips `first` and `second` (indices): the same motion or its mirror image; `contained` if all of one lies in the
+    other. The second is `speed` times as fast."""
 
     first: int
     second: int
     mirrored: bool
     contained: bool
+    speed: float = 1.0
+
+    @property
+    def copy(self) -> bool:
+        """Whether the two are one motion, neither mirrored nor warped, and one of them can be left out."""
+        return self.contained and not self.mirrored and self.speed == 1.0
+
+
+def _last(motion: Motion) -> float:
+    """The second of a clip's last frame."""
+    return (motion.frames - 1) / motion.rate_hz
+
+
+def _legs_at(motion: Motion, seconds: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n 13"]:
+    """The angles at some times, linear between frames; before the first frame and behind the last as there."""
+    at = np.clip(seconds * motion.rate_hz, 0.0, motion.frames - 1)
+    low = np.minimum(np.floor(at + 1e-9).astype(int), max(motion.frames - 2, 0))
+    high = np.minimum(low + 1, motion.frames - 1)
+    legs = motion.qpos[:, 7:][:, _COLUMNS]
+    return legs[low] + np.clip(at - low, 0.0, 1.0)[:, None] * (legs[high] - legs[low])
 
 
 def _legs(motion: Motion, rate_hz: float) -> Float[np.ndarray, "T 13"]:
-    return resample(motion, rate_hz).qpos[:, 7:][:, _COLUMNS]
+    """The angles of a whole clip at another rate, in single precision: for the coarse search."""
+    return _legs_at(motion, np.arange(int(_last(motion) * rate_hz + 1e-9) + 1) / rate_hz).astype(np.float32)
 
 
 def mirror_legs(legs: Float[np.ndarray, "T 13"]) -> Float[np.ndarray, "T 13"]:
@@ -67,14 +94,41 @@ def _liveliest(legs: Float[np.ndarray, "T 13"], count: int) -> int:
     return int(np.argmax(stir[count - 1 :] - stir[: len(stir) - count + 1]))
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """The liveliest stretch of a clip as it would be played `speed` times as fast, from second `start` of the clip."""
+
+    clip: int
+    mirrored: bool
+    speed: float
+    start: float
+    legs: Float[np.ndarray, "n 13"]
+
+
 def find_matches(motions: Sequence[Motion], config: DuplicateConfig | None = None) -> list[Match]:
     """Pairs of clips that share motion; those too short or too still to tell match only their equals."""
     config = config or DuplicateConfig()
     coarse = [_legs(motion, config.coarse_hz) for motion in motions]
-    fine = [_legs(motion, config.fine_hz) for motion in motions]
+    probes = [probe for clip, motion in enumerate(motions) for probe in _probes(clip, motion, config)]
+    found = {(match.first, match.second): (0.0, match) for match in _identical(motions)}
+    for other, legs in enumerate(coarse):
+        for probe, place in _candidates(probes, legs, config):
+            pair = (min(probe.clip, other), max(probe.clip, other))
+            if probe.clip == other or (pair in found and found[pair][0] == 0.0):
+                continue
+            fitted = _match(motions, probe, other, place, config)
+            # Of several ways in which two clips are alike the closest counts: a gait is nearly its own mirror image.
+            if fitted is not None and (pair not in found or fitted[0] < found[pair][0]):
+                found[pair] = fitted
+    return [match for _, match in found.values()]
+
+
+def _probes(clip: int, motion: Motion, config: DuplicateConfig) -> list[_Probe]:
+    """What to look for in other clips; nothing of a clip that is too short or too still."""
     count = round(config.seconds * config.coarse_hz)
-    probes: list[tuple[int, bool, int, np.ndarray]] = []
-    for index, legs in enumerate(coarse):
+    found = []
+    for speed in sorted(config.speeds, key=lambda speed: abs(speed - 1.0)):
+        legs = _legs(motion, config.coarse_hz / speed)
         length = min(count, len(legs))
         if length < count // 2:
             continue
@@ -82,20 +136,78 @@ def find_matches(motions: Sequence[Motion], config: DuplicateConfig | None = Non
         probe = legs[start : start + length]
         if probe.std(axis=0).max() < config.still_rad:
             continue
-        probes += [(index, False, start, probe), (index, True, start, mirror_legs(probe))]
-    found = {(match.first, match.second): match for match in _identical(motions)}
-    for other, legs in enumerate(coarse):
-        for index, mirrored, start, probe in probes:
-            pair = (min(index, other), max(index, other))
-            if index == other or pair in found or len(probe) > len(legs):
-                continue
-            place, gap = _nearest(probe, legs)
-            if gap > config.near_rad:
-                continue
-            shift = _aligned(fine[index], fine[other], start, place, len(probe), mirrored, config)
-            if shift is not None:
-                found[pair] = Match(*pair, mirrored, _contained(fine[index], fine[other], shift, mirrored, config))
-    return list(found.values())
+        second = start * speed / config.coarse_hz
+        found += [_Probe(clip, False, speed, second, probe), _Probe(clip, True, speed, second, mirror_legs(probe))]
+    return found
+
+
+def _candidates(
+    probes: Sequence[_Probe], legs: Float[np.ndarray, "T 13"], config: DuplicateConfig
+) -> list[tuple[_Probe, int]]:
+    """Probes that come near somewhere in a clip, with the frame where they are nearest, one product for all of them."""
+    found: dict[int, tuple[_Probe, int]] = {}
+    for size in {len(probe.legs) for probe in probes if len(probe.legs) <= len(legs)}:
+        chosen = [number for number, probe in enumerate(probes) if len(probe.legs) == size]
+        table = np.stack([probes[number].legs.ravel() for number in chosen])
+        energy = np.square(table).sum(axis=1)
+        best, place = np.full(len(chosen), np.inf, np.float32), np.zeros(len(chosen), int)
+        windows = sliding_window_view(legs, size, axis=0).transpose(0, 2, 1)
+        for begin in range(0, len(windows), _BLOCK):
+            block = windows[begin : begin + _BLOCK].reshape(-1, table.shape[1])
+            squares = np.square(block).sum(axis=1)[:, None] - 2.0 * block @ table.T + energy
+            nearest = squares.argmin(axis=0)
+            least = squares[nearest, np.arange(len(chosen))]
+            place, best = np.where(least < best, begin + nearest, place), np.minimum(least, best)
+        near = np.flatnonzero(best <= config.near_rad**2 * table.shape[1])
+        found |= {chosen[index]: (probes[chosen[index]], int(place[index])) for index in near}
+    return [found[number] for number in sorted(found)]
+
+
+def _match(
+    motions: Sequence[Motion], probe: _Probe, other: int, place: int, config: DuplicateConfig
+) -> tuple[float, Match] | None:
+    """What is left (rad) of a candidate at the fine rate, if it is a match; a warped one at the pace that fits best."""
+    first, second = motions[probe.clip], motions[other]
+    steps = np.arange(round((len(probe.legs) - 1) * config.fine_hz / config.coarse_hz)) / config.fine_hz
+    reach = 1.5 / config.coarse_hz
+    earliest = max(0.0, place / config.coarse_hz - reach)
+    near = _legs_at(second, np.arange(earliest, place / config.coarse_hz + reach + steps[-1], 1.0 / config.fine_hz))
+    windows = sliding_window_view(near, len(steps), axis=0)
+
+    def fit(speed: float) -> tuple[float, float, int]:
+        """What is left (rad), the pace, and the frame of `near` where the stretch fits best at this pace."""
+        stretch = _legs_at(first, probe.start + steps * speed)
+        stretch = mirror_legs(stretch) if probe.mirrored else stretch
+        gaps = np.sqrt(np.square(windows - stretch.T).mean(axis=(1, 2)))
+        return float(gaps.min()), speed, int(gaps.argmin())
+
+    best = fit(probe.speed)
+    if probe.speed != 1.0:
+        for closer in _PACES:
+            best = min(fit(best[1] + step) for step in closer)
+    gap, speed, frame = best
+    spread = float(np.sqrt(probe.legs.var(axis=0).mean()))
+    if gap >= min(config.same_rad, config.same_part * spread):
+        return None
+    contained = _contained(first, second, probe, speed, earliest + frame / config.fine_hz, config)
+    pair = (min(probe.clip, other), max(probe.clip, other))
+    return gap, Match(*pair, probe.mirrored, contained, speed if probe.clip < other else 1.0 / speed)
+
+
+def _contained(first: Motion, second: Motion, probe: _Probe, speed: float, at: float, config: DuplicateConfig) -> bool:
+    """Whether the shorter lies in the longer (but for a tenth at its ends) and is the same all along.
+
+    Second `probe.start` of the first clip is second `at` of the other.
+    """
+    lengths = (_last(first) / speed, _last(second))
+    begin = max(0.0, at - probe.start / speed)
+    end = min(lengths[1], at + (_last(first) - probe.start) / speed)
+    if end - begin < 0.9 * min(lengths):
+        return False
+    times = np.arange(begin, end, 1.0 / config.fine_hz)
+    ours = _legs_at(first, probe.start + (times - at) * speed)
+    gap = (mirror_legs(ours) if probe.mirrored else ours) - _legs_at(second, times)
+    return bool(np.sqrt(np.square(gap).mean()) < 2.0 * config.same_rad)
 
 
 def _identical(motions: Sequence[Motion]) -> list[Match]:
@@ -109,44 +221,6 @@ def _identical(motions: Sequence[Motion]) -> list[Match]:
         for first, second in combinations(alike, 2)
         if np.abs(motions[first].qpos - motions[second].qpos).max() < _EQUAL
     ]
-
-
-def _nearest(probe: Float[np.ndarray, "n 13"], legs: Float[np.ndarray, "T 13"]) -> tuple[int, float]:
-    """Where a stretch fits best, and the root mean square of what is left (rad), by the convolution theorem."""
-    size, total = len(probe), len(legs)
-    length = 1 << (total + size).bit_length()
-    product = np.fft.rfft(legs, length, axis=0) * np.conj(np.fft.rfft(probe, length, axis=0))
-    cross = np.fft.irfft(product.sum(axis=1), length)[: total - size + 1]
-    energy = np.concatenate([[0.0], np.cumsum(np.square(legs).sum(axis=1))])
-    squares = energy[size:] - energy[: total - size + 1] - 2.0 * cross + np.square(probe).sum()
-    place = int(np.argmin(squares))
-    return place, float(np.sqrt(max(squares[place], 0.0) / probe.size))
-
-
-def _aligned(
-    first: np.ndarray, second: np.ndarray, start: int, place: int, size: int, mirrored: bool, config: DuplicateConfig
-) -> int | None:
-    """Frames by which the second runs behind the first, at the fine rate, if the stretch is the same there."""
-    ratio = config.fine_hz / config.coarse_hz
-    begin, count = int(start * ratio), int((size - 1) * ratio)
-    probe = first[begin : begin + count]
-    probe = mirror_legs(probe) if mirrored else probe
-    reach = int(1.5 * ratio)
-    low = max(0, int(place * ratio) - reach)
-    windows = sliding_window_view(second[low : int(place * ratio) + reach + count], len(probe), axis=0)
-    gaps = np.sqrt(np.square(windows - probe.T).mean(axis=(1, 2)))
-    best = int(np.argmin(gaps))
-    spread = float(np.sqrt(probe.var(axis=0).mean()))
-    return low + best - begin if gaps[best] < min(config.same_rad, config.same_part * spread) else None
-
-
-def _contained(first: np.ndarray, second: np.ndarray, shift: int, mirrored: bool, config: DuplicateConfig) -> bool:
-    """Whether the shorter lies in the longer (but for a tenth at its ends) and is the same all along."""
-    start, end = max(0, -shift), min(len(first), len(second) - shift)
-    if end - start < 0.9 * min(len(first), len(second)):
-        return False
-    ours = mirror_legs(first[start:end]) if mirrored else first[start:end]
-    return bool(np.sqrt(np.square(ours - second[start + shift : end + shift]).mean()) < 2.0 * config.same_rad)
 
 
 def groups_of(count: int, matches: Sequence[Match]) -> list[list[int]]:

@@ -1,10 +1,13 @@
-"""A spectral embedding of a clip that does not know where it was or which way it faced."""
+"""Embeddings of a clip that do not know where it was or which way it faced: spectral, or learned and periodic."""
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from scaling.motion.autoencoder import PeriodicConfig, comparable, describe, train_autoencoder
 from scaling.motion.clip import velocities
 from scaling.motion.corpus import Corpus
 from scaling.robot.rotations import rotate_inverse, yaw_quat
@@ -13,6 +16,18 @@ from scaling.robot.rotations import rotate_inverse, yaw_quat
 BANDS_HZ = (0.2, 0.6, 1.2, 2.5, 5.0, 10.0)
 WINDOW_S = 4.0
 _NAMES = ("mean", "spread", *(f"{low:g}-{high:g} Hz" for low, high in pairwise(BANDS_HZ)))
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Which embedding: "spectral" costs milliseconds a clip, "periodic" a training of the auto-encoder first."""
+
+    kind: Literal["spectral", "periodic"] = "spectral"
+    periodic: PeriodicConfig = PeriodicConfig()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("spectral", "periodic"):
+            raise ValueError(f"kind {self.kind!r}: 'spectral' or 'periodic'")
 
 
 def channels(qpos: Float[np.ndarray, "T 36"], rate_hz: float) -> Float[np.ndarray, "T 37"]:
@@ -44,11 +59,14 @@ def embed(qpos: Float[np.ndarray, "T 36"], rate_hz: float) -> Float[np.ndarray, 
     return np.concatenate([signal.mean(axis=0), signal.std(axis=0), *bands])
 
 
-def embed_corpus(corpus: Corpus) -> Float[np.ndarray, "S F"]:
-    """Embeddings of all segments on comparable scales; the scales come from the training segments alone.
+def embed_corpus(corpus: Corpus, config: EmbedConfig | None = None) -> Float[np.ndarray, "S F"]:
+    """Embeddings of all segments on comparable scales; what is learned is learned from the training segments alone."""
+    config = config or EmbedConfig()
+    return _spectral(corpus) if config.kind == "spectral" else _periodic(corpus, config.periodic)
 
-    Every kind of figure (mean, spread, a band) is scaled as a whole, so that channels that hardly move stay quiet.
-    """
+
+def _spectral(corpus: Corpus) -> Float[np.ndarray, "S F"]:
+    """Each kind of figure (mean, spread, a band) is scaled as a whole, so that channels that hardly move stay quiet."""
     raw = np.stack([embed(corpus.segment(index), corpus.rate_hz) for index in range(len(corpus))])
     train = raw[corpus.indices("train")]
     table = (raw - train.mean(axis=0)).reshape(len(raw), len(_NAMES), -1)
@@ -57,6 +75,26 @@ def embed_corpus(corpus: Corpus) -> Float[np.ndarray, "S F"]:
     reference = scaled[corpus.indices("train")]
     spread = np.sqrt((reference**2).mean(axis=(0, 2), keepdims=True))
     return (scaled / np.maximum(spread, 1e-9)).reshape(len(raw), -1)
+
+
+def _periodic(corpus: Corpus, config: PeriodicConfig) -> Float[np.ndarray, "S F"]:
+    """Amplitude, frequency, mean and spread of the sinusoids that the auto-encoder makes of each segment."""
+    step = round(corpus.rate_hz / config.rate_hz)
+    pieces, starts, begin = [], [], 0
+    for index in range(len(corpus)):
+        signal = channels(corpus.segment(index).astype(np.float64), corpus.rate_hz)
+        whole = len(signal) // step * step
+        slow = signal[:whole].reshape(-1, step, signal.shape[1]).mean(axis=1)
+        slow = np.pad(slow, ((0, max(0, config.frames - len(slow))), (0, 0)), mode="edge")
+        count = round((len(slow) - config.frames) / (config.hop_s * config.rate_hz)) + 1
+        starts.append(begin + np.linspace(0, len(slow) - config.frames, count).astype(int))
+        pieces.append(slow.astype(np.float32))
+        begin += len(slow)
+    train = corpus.indices("train")
+    middle = np.concatenate([pieces[index] for index in train]).mean(axis=0)
+    signal = (np.concatenate(pieces) - middle) / _channel_units(len(middle)).astype(np.float32)
+    trained = train_autoencoder(signal, np.concatenate([starts[index] for index in train]), config)
+    return comparable(describe(trained, signal, starts), train)
 
 
 def _channel_units(count: int) -> Float[np.ndarray, "C"]:

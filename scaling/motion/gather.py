@@ -81,7 +81,7 @@ def _without_copies(
 
     duplicates = []
     left_out: set[int] = set()
-    for copies in groups_of(len(motions), [match for match in matches if match.contained and not match.mirrored]):
+    for copies in groups_of(len(motions), [match for match in matches if match.copy]):
         longest = max(motions[index].seconds for index in copies)
         best = min((index for index in copies if motions[index].seconds >= _AS_LONG * longest), key=worth)
         rest = [index for index in copies if index != best]
@@ -90,8 +90,11 @@ def _without_copies(
     kept = {places[index]: motion for index, motion in enumerate(motions) if index not in left_out}
     for related in groups_of(len(motions), matches):
         shown = [places[index] for index in related if index not in left_out]
-        for where in shown[1:]:
-            kept[where] = replace(kept[where], group=kept[shown[0]].group)
+        first, *others = dict.fromkeys(kept[where].group for where in shown)
+        # Whoever was recorded with one of them comes along.
+        for where, motion in kept.items():
+            if motion.group in others:
+                kept[where] = replace(motion, group=first)
     return kept, duplicates
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 DEFAULT_RATE_HZ = 30.0
 MANIFEST = "MANIFEST.tsv"
-_SUBJECT = re.compile(r"^(?P<recording>.+?)_subject\d+(?:_.*)?$")
+_SUBJECT = re.compile(r"^(?P<recording>.+?)_(?P<subject>subject\d+)(?:_.*)?$")
 _RATE = re.compile(r"(?<![0-9])(\d{2,3}(?:\.\d+)?)_?hz(?![a-z])", re.IGNORECASE)
 _G1_MOVES = re.compile(r"^[BJM]_(?:[A-Z][a-z]*)*?(Dance|Karate|Move)(?![a-z])")
 _SUFFIXES = (".gz", ".csv", ".npz", ".npy", ".pkl", ".bvh", ".motion", ".bin")
@@ -40,6 +40,12 @@ def recording_group(name: str) -> str:
     """The recording a clip belongs to: all subjects of one LAFAN1 recording are one group, else the clip itself."""
     match = _SUBJECT.match(name)
     return match["recording"] if match else name
+
+
+def subject(name: str) -> str:
+    """Who moved, where the collection's naming tells it (LAFAN1: `subject1`), else ""."""
+    match = _SUBJECT.match(name)
+    return match["subject"] if match else ""
 
 
 def family(name: str) -> str:

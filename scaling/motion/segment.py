@@ -10,7 +10,9 @@ from jaxtyping import Float
 from scaling.errors import InputError
 from scaling.motion.clip import velocities
 
-SPLITS = ("train", "val", "test")
+TEST_FAMILY = "test_family"  # families held out as wholes (`holdout`); recordings are dealt to the others
+DEALT = ("train", "val", "test")
+SPLITS = (*DEALT, TEST_FAMILY)
 # A cut may move this share of a piece's length away from where equal pieces would have it, to a calmer frame.
 _FREEDOM = 0.2
 

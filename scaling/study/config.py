@@ -16,8 +16,12 @@ from scaling.experts.kept import load_kept
 from scaling.experts.mesh import ExpertConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
+from scaling.motion.augment import AugmentConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
+from scaling.motion.embed import EmbedConfig
+from scaling.motion.holdout import UnseenConfig
 from scaling.motion.segment import SegmentConfig
+from scaling.motion.selection import SELECTIONS, Selection
 from scaling.record.hashing import added
 from scaling.students.config import DTYPES, FAMILIES
 from scaling.tracking.env import EnvConfig
@@ -25,12 +29,19 @@ from scaling.tracking.env import EnvConfig
 
 @dataclass(frozen=True)
 class MotionsConfig:
-    """Where clips come from: a path (file, folder or glob), or this many seconds of generated motion."""
+    """Where clips come from: a path (file, folder, glob or imported corpus), or so many seconds of generated motion.
+
+    `curate` judges and mends the clips of a path and puts copies of one take together; an imported corpus was, and its
+    splits stand. `unseen` families are held out as wholes; `augment` adds copies of the training segments.
+    """
 
     path: str | None = None
     synthetic_seconds: float = 960.0
     take_seconds: float = 20.0
     seed: int = 0
+    curate: bool = added(False)
+    unseen: UnseenConfig = added(UnseenConfig())
+    augment: AugmentConfig = added(AugmentConfig())
 
     def __post_init__(self) -> None:
         if self.path is None and self.synthetic_seconds <= 0:
@@ -71,6 +82,7 @@ class StudyConfig:
     and seeded independently, teaches nobody: the loss of every student is also measured against it.
     `look_ahead`, `auxiliary`, `dtype` and `remat` are those of `StudentConfig`; with `pretrain.hours` each student of a
     bank begins with a trunk that learned to predict the next frame of so much reference motion.
+    Clusters are found in the space of `embed`, and `selection` says which segments the smaller arms take.
     """
 
     name: str = "quickstart"
@@ -102,6 +114,8 @@ class StudyConfig:
     dtype: str = added("float32")
     remat: bool = added(False)
     reference: bool = added(False)
+    embed: EmbedConfig = added(EmbedConfig())
+    selection: Selection = added("stratified")
 
     def __post_init__(self) -> None:
         if self.reference and self.bank is not None:
@@ -126,6 +140,8 @@ class StudyConfig:
             raise ValueError(f"arms {self.arms}: rising fractions that end in 1")
         if self.direct is not None and not set(self.direct.arms) <= set(self.arms):
             raise ValueError(f"direct.arms {self.direct.arms}: of the study's arms {self.arms}")
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection {self.selection!r}: of {SELECTIONS}")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds}: at least 1")
         if isinstance(self.experts, PPOConfig) and self.experts.curriculum:
@@ -195,7 +211,7 @@ def with_bank(config: StudyConfig, folder: str) -> StudyConfig:
 def quickstart(motions: str | None = None, experts: str = "dream", bank: str | None = None) -> StudyConfig:
     """The study that a newcomer runs: 48 tiny runs in minutes on two cores; 40 with a kept bank."""
     base = StudyConfig(
-        motions=MotionsConfig(path=motions),
+        motions=MotionsConfig(path=motions, curate=motions is not None),
         corpus=CorpusConfig(segments=SegmentConfig(min_seconds=4.0, target_seconds=8.0, max_seconds=16.0)),
         assist=0.0,
         competence=CompetenceConfig(starts=96, seconds=5.0),

@@ -301,6 +301,7 @@ def publish_report(
                     "sizes": ", ".join(map(str, c.report["sizes"])),
                     "balance": c.report["balance"],
                     "ARI": c.report["stability_ari"],
+                    "names": " | ".join(c.report.get("names", ())),
                 }
                 for k, c in clusters.items()
             ],

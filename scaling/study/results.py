@@ -19,7 +19,7 @@ from scaling.record.table import write_table
 from scaling.study.closed_loop import beside_teachers, closed_loop_rows
 from scaling.study.comparisons import curve_rows
 from scaling.study.config import StudyConfig
-from scaling.study.stages import Run, Teaching
+from scaling.study.stages import Run, Teaching, selection_key
 
 DATA_AXES = ("unique_frames", "hours")
 GROUP = ("student", "size")
@@ -89,7 +89,8 @@ def _row(
         "assist": config.assist,
         "protocol": config.closed_loop.protocol,
         **teaching,
-        "config_hash": content_hash({"identity": identity, "student": student.config, **key}),
+        "selection": config.selection,
+        "config_hash": content_hash({"identity": identity, "student": student.config, **key, **selection_key(config)}),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.dagger import RunSpec, Teacher, forget, train_group
@@ -24,10 +24,16 @@ from scaling.experts.dream import DreamConfig
 from scaling.experts.kept import check_kept, load_kept
 from scaling.experts.simulator import card_simulator, keep_card
 from scaling.experts.train import train_bank
+from scaling.motion.augment import augment
+from scaling.motion.clip import Motion
 from scaling.motion.cluster import kmeans
-from scaling.motion.corpus import Corpus, build_corpus, nested_arms
-from scaling.motion.embed import embed_corpus
+from scaling.motion.corpus import Corpus, build_corpus, corpus_file, is_corpus, nested_arms
+from scaling.motion.describe import cluster_names, complexities
+from scaling.motion.embed import EmbedConfig, embed_corpus
+from scaling.motion.gather import gather
+from scaling.motion.holdout import UnseenConfig, hold_out
 from scaling.motion.read import motion_paths, read_motions
+from scaling.motion.selection import selection_order
 from scaling.motion.synthetic import corpus_motions
 from scaling.record.files import write_json
 from scaling.record.hashing import content_hash, file_hash
@@ -42,7 +48,7 @@ from scaling.tracking.reference import ClipStore, make_store
 from scaling.view.experts import picture_bank
 
 CORPUS_VERSION = 1
-CLUSTER_VERSION = 1
+CLUSTER_VERSION = 2
 BANK_VERSION = 4
 VALSET_VERSION = 2
 PRETRAIN_VERSION = 1
@@ -51,33 +57,58 @@ DIRECT_VERSION = 1
 TEACHERS_VERSION = 1
 _PLAYED = "played.json"
 
+_FEATURES = "features.npy"
+
 
 def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
-    """Clips, curated, cut, and split by recording; files are keyed by content, not by name."""
+    """Clips, curated, cut, and split by recording, or a corpus that was imported; augmented where that is asked for.
+
+    Files are keyed by content, not by name.
+    """
     motions = config.motions
     inputs: dict[str, str] = {}
     if motions.path is not None:
-        inputs = {path.name: file_hash(path) for path in motion_paths(motions.path)}
+        corpus_of = corpus_file(motions.path)
+        files = motion_paths(motions.path) if corpus_of is None else [corpus_of]
+        inputs = {path.name: file_hash(path) for path in files}
     key = {"motions": replace(motions, path=None) if motions.path else motions, "corpus": config.corpus}
 
     def build(work: Path) -> None:
         with Progress("motions", 2) as progress:
             progress.update(0, message="reading" if motions.path else "generating")
-            clips, refused = _clips(motions)
-            progress.update(1, message=f"{len(clips)} clips, cutting")
-            corpus = build_corpus(clips, config.corpus)
+            if motions.path is not None and is_corpus(motions.path):
+                corpus = _imported(motions)
+            else:
+                clips, refused = _clips(motions)
+                progress.update(1, message=f"{len(clips)} clips, cutting")
+                corpus = hold_out(build_corpus(clips, config.corpus), motions.unseen, config.corpus)
+                for name, reason in {**refused, **corpus.refused}.items():
+                    say(f"left out {name}: {reason}")
+            corpus = augment(corpus, motions.augment)
             progress.update(2, message=f"{len(corpus)} segments, {corpus.hours() * 60:.1f} min")
-        for name, reason in {**refused, **corpus.refused}.items():
-            say(f"left out {name}: {reason}")
         _check_splits(corpus, config)
         corpus.save(work)
 
     return store.stage("corpus", key, {"files": content_hash(inputs)}, CORPUS_VERSION, build)
 
 
-def _clips(motions: MotionsConfig) -> tuple[list, dict[str, str]]:
+def _imported(motions: MotionsConfig) -> Corpus:
+    """A corpus that `scaling motions import` made, with the splits that it was given there."""
+    if motions.unseen != UnseenConfig():
+        raise InputError(
+            f"{motions.path}: the splits of an imported corpus stand; name the unseen families when you import it"
+        )
+    return Corpus.load(str(motions.path))
+
+
+def _clips(motions: MotionsConfig) -> tuple[list[Motion], dict[str, str]]:
     if motions.path is None:
         return corpus_motions(motions.synthetic_seconds, motions.seed, take_seconds=motions.take_seconds), {}
+    if motions.curate:
+        gathered = gather(motion_paths(motions.path))
+        for kept, *copies in gathered.duplicates:
+            say(f"left out {', '.join(copies)}: the same motion as {kept}")
+        return list(gathered.clips.values()), gathered.refused
     found = read_motions(motions.path)
     return found.motions, found.refused
 
@@ -99,10 +130,11 @@ def _check_splits(corpus: Corpus, config: StudyConfig) -> None:
 
 @dataclass(frozen=True)
 class Clusters:
-    """A clustering of all segments: the label of each, and its report."""
+    """A clustering of all segments: the label of each, its report, and the embedding, which a kept one has not."""
 
     labels: Int[np.ndarray, "S"]
     report: dict[str, Any]
+    features: Float[np.ndarray, "S F"] | None = None
 
     def experts(self, corpus: Corpus) -> list[Int[np.ndarray, "m"]]:
         """What each expert sees: its cluster's `train` and `val` segments (DESIGN 4.4)."""
@@ -114,7 +146,9 @@ class Clusters:
         return [np.flatnonzero((self.labels == k) & chosen) for k in range(self.report["clusters"])]
 
 
-def cluster_stage(store: ArtifactStore, corpus: Artifact, k: int, seed: int, bank: str | None = None) -> Artifact:
+def cluster_stage(
+    store: ArtifactStore, corpus: Artifact, k: int, seed: int, bank: str | None = None, embed: EmbedConfig | None = None
+) -> Artifact:
     """K-means of the segments' embeddings, centres from training segments alone; or the clustering of a kept bank.
 
     Raises InputError for a kept bank of other motions.
@@ -130,16 +164,21 @@ def cluster_stage(store: ArtifactStore, corpus: Artifact, k: int, seed: int, ban
 
     def build(work: Path) -> None:
         held = Corpus.load(corpus.path)
-        found = kmeans(embed_corpus(held), k, seed, fit=held.indices("train"))
-        write_json(work / "clusters.json", {"labels": found.labels.tolist(), "report": found.report()})
+        features = embed_corpus(held, embed)
+        found = kmeans(features, k, seed, fit=held.indices("train"))
+        report = found.report() | {"names": cluster_names(held, features, found)}
+        np.save(work / _FEATURES, features.astype(np.float32))
+        write_json(work / "clusters.json", {"labels": found.labels.tolist(), "report": report})
 
-    return store.stage("clusters", {"clusters": k, "seed": seed}, {"corpus": corpus}, CLUSTER_VERSION, build)
+    key = {"clusters": k, "seed": seed} | ({} if embed in (None, EmbedConfig()) else {"embed": embed})
+    return store.stage("clusters", key, {"corpus": corpus}, CLUSTER_VERSION, build)
 
 
 def load_clusters(artifact: Artifact) -> Clusters:
     """The clustering of a finished stage."""
-    data = read_json(artifact.path / "clusters.json")
-    return Clusters(np.array(data["labels"], np.int32), data["report"])
+    data, features = read_json(artifact.path / "clusters.json"), artifact.path / _FEATURES
+    kept = np.load(features) if features.is_file() else None
+    return Clusters(np.array(data["labels"], np.int32), data["report"], kept)
 
 
 def store_of(corpus: Corpus) -> ClipStore:
@@ -287,7 +326,7 @@ def teaching_stages(
     keep: Callable[[str, Artifact], Artifact] = lambda title, artifact: artifact,
 ) -> Teaching:
     """Clusters, bank and validation set for K = `k`; `keep(title, artifact)` sees each as it is done."""
-    clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed, config.bank))
+    clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed, config.bank, config.embed))
     bank = keep(f"experts K={k}", bank_stage(store, config, corpus, clusters))
     valset = keep(f"validation set K={k}", valset_stage(store, config, corpus, clusters, bank))
     played = keep(f"closed loop of experts K={k}", teachers_stage(store, config, corpus, clusters, bank))
@@ -304,9 +343,18 @@ class Run:
     spec: RunSpec
 
 
+def arms_of(config: StudyConfig, corpus: Corpus, strata: Clusters) -> dict[float, Int[np.ndarray, "m"]]:
+    """Fraction -> training segments, nested, in the order of the study's selection."""
+    unique = corpus.unique_indices("train")
+    features = None if strata.features is None else strata.features[unique]
+    asked = complexities(corpus.subset(unique)) if config.selection == "complex" else np.zeros(len(unique))
+    order = selection_order(config.selection, strata.labels[unique], features, asked, config.seed)
+    return nested_arms(corpus, strata.labels, config.arms, config.seed, order)
+
+
 def runs_of(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[Run]:
     """All runs of one student: every arm and seed with the first bank, and the full arm with each other bank."""
-    arms = nested_arms(corpus, strata.labels, config.arms, config.seed)
+    arms = arms_of(config, corpus, strata)
     runs = []
     for teacher, k in enumerate(config.clusters):
         for arm in config.arms if teacher == 0 else (1.0,):
@@ -346,6 +394,11 @@ def pretrain_stage(
     return store.stage("pretrained", key, {"corpus": corpus}, PRETRAIN_VERSION, build)
 
 
+def selection_key(config: StudyConfig) -> dict[str, str]:
+    """What the choice of segments adds to a key: nothing where it is the one that there always was."""
+    return {} if config.selection == "stratified" else {"selection": config.selection}
+
+
 def students_stage(
     store: ArtifactStore,
     config: StudyConfig,
@@ -376,6 +429,7 @@ def students_stage(
         "clusters": config.clusters,
         "seed": config.seed,
         "physics": backend_name(config.physics),
+        **selection_key(config),
     }
 
     def build(work: Path) -> None:
@@ -410,7 +464,7 @@ def direct_runs(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[R
     """The runs of one student that no expert teaches: K is 0."""
     if config.direct is None:
         return []
-    arms = nested_arms(corpus, strata.labels, config.arms, config.seed)
+    arms = arms_of(config, corpus, strata)
     return [
         Run(arm, seed, 0, RunSpec(f"arm{arm:g}-direct-seed{seed}", arms[arm], seed))
         for arm in config.direct.arms
@@ -433,6 +487,7 @@ def direct_stage(
         "seeds": config.seeds,
         "seed": config.seed,
         "physics": backend_name(config.physics),
+        **selection_key(config),
     }
 
     def build(work: Path) -> None:

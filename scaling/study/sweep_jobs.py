@@ -140,7 +140,9 @@ class StudyJobs:
         start = self.device.start_s
         clusters = _stage(
             f"{words}clusters K={k}",
-            lambda store, given: stages.cluster_stage(store, given["corpus"], k, config.seed, config.bank),
+            lambda store, given: stages.cluster_stage(
+                store, given["corpus"], k, config.seed, config.bank, config.embed
+            ),
             {"corpus": corpus},
             {"clusters": k, "seed": config.seed},
             start,

@@ -26,6 +26,7 @@ _MEDIA = {
 }
 COLUMN_HELP = {
     "unique_frames": "frames before augmentation (the fits' data axis)",
+    "augmented_frames": "frames that augmentation added",
     "student_frames": "student-state frames seen",
     "val_loss": "SmoothL1 of normalised actions on the frozen validation states",
     "val_loss_own": "the same on the student's own states",

@@ -136,3 +136,45 @@ def test_cluster(call, refused, clips, tmp_path):
     assert labels[0]["balance"] is None, "missing, where one cluster leaves nothing to say"
     assert "9 clusters" in refused("motions", "cluster", tmp_path / "corpus", "--clusters", 9)
     assert "no corpus" in refused("motions", "cluster", clips, "--clusters", 2)
+
+
+def test_store(call, refused, clips, tmp_path):
+    report = call("motions", "import", clips, "--out", tmp_path / "corpus", "--json", "-").json
+    corpus = Corpus.load(tmp_path / "corpus")
+    found = call("motions", "store", tmp_path / "corpus", "--json", "-").json
+    assert found["store"] == report["store"]
+    assert found["unique_frames"] == corpus.frames()
+    assert found["augmented_frames"] == found["clusters"] == 0
+    labels = tmp_path / "labels.json"
+    call("motions", "cluster", tmp_path / "corpus", "--clusters", 1, "--json", labels)
+    assert call("motions", "store", tmp_path / "corpus", "--clusters", labels, "--json", "-").json["clusters"] == 1
+    assert "unique frames" in call("motions", "store", report["store"]).out
+    assert "no labels here" in refused("motions", "store", report["store"], "--clusters", clips / "squat.npz")
+    shard = tmp_path / "corpus" / "store" / "qpos-00000.array_record"
+    shard.write_bytes(shard.read_bytes()[:-7])
+    assert "cut short" in refused("motions", "store", tmp_path / "corpus")
+    assert "no corpus" in refused("motions", "store", clips)
+
+
+def test_cluster_at_several_k(call, clips, tmp_path):
+    call("motions", "import", clips, "--out", tmp_path / "corpus", "--mirror", "--speeds", 0.9, 1.0)
+    several = call("motions", "cluster", tmp_path / "corpus", "--clusters", 1, 2, "--json", "-").json
+    assert [report["clusters"] for report in several] == [1, 2]
+    assert all(len(report["names"]) == len(report["sizes"]) == report["clusters"] for report in several)
+    assert several[1]["diversity"]["axes"] >= 1
+    assert several[1]["names"][0] in call("motions", "cluster", tmp_path / "corpus", "--clusters", 2).out
+
+
+def test_import_augments_and_holds_families_out(call, refused, clips, tmp_path):
+    families = {read_motion(path).family for path in clips.glob("*.npz")}
+    family = sorted(families)[0]
+    asked = ("--test-family", family, "--mirror", "--out", tmp_path / "corpus")
+    report = call("motions", "import", clips, *asked, "--json", "-").json
+    corpus = Corpus.load(tmp_path / "corpus")
+    assert {corpus.families[index] for index in corpus.indices("test_family")} == {family}
+    assert report["splits"]["test_family"]["segments"] == len(corpus.indices("test_family"))
+    assert report["augmented_frames"] == corpus.augmented_frames() == corpus.frames(corpus.indices("train"))
+    assert report["frames"] == corpus.frames()
+    folder = ("motions", "import", clips, "--out", tmp_path / "none")
+    assert "no clip is of the family or recording 'ballet'" in refused(*folder, "--test-family", "ballet")
+    assert "--speeds" in refused(*folder, "--speeds", 9)

@@ -11,7 +11,7 @@ from scaling.errors import InputError
 from scaling.motion import native
 from scaling.motion.clip import Motion
 from scaling.motion.corpus import FRACTIONS, Corpus, CorpusConfig, build_corpus, nested_arms
-from scaling.motion.segment import SPLITS, SegmentConfig, cut, split_groups
+from scaling.motion.segment import DEALT, SegmentConfig, cut, split_groups
 from scaling.motion.synthetic import FAMILIES, corpus_motions
 from scaling.robot.g1 import standing_qpos
 
@@ -102,7 +102,7 @@ def test_no_recording_crosses_a_split_and_every_family_is_held_out(seed: int) ->
     families = [family for family in FAMILIES for _ in range(10)] * 2
     split = split_groups(groups, families, val=0.15, test=0.15, seed=seed)
     assert set(split) == set(groups)
-    for name in SPLITS:
+    for name in DEALT:
         assert {group.rstrip("0123456789") for group, its in split.items() if its == name} == set(FAMILIES)
     assert list(split.values()).count("val") == list(split.values()).count("test") == 9
 
@@ -129,7 +129,7 @@ def test_takes_of_one_group_stay_together() -> None:
     corpus = build_corpus(motions)
     for group in set(corpus.groups):
         assert len({split for split, its in zip(corpus.splits, corpus.groups, strict=True) if its == group}) == 1
-    assert {len(corpus.indices(split)) > 0 for split in SPLITS} == {True}
+    assert {len(corpus.indices(split)) > 0 for split in DEALT} == {True}
 
 
 @pytest.mark.parametrize("seed", range(4))

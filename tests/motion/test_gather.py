@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from scaling.errors import InputError
+from scaling.motion import augment
 from scaling.motion.clip import Motion, resample
 from scaling.motion.duplicates import DuplicateConfig, Match, find_matches, groups_of
 from scaling.motion.gather import GatherConfig, gather
-from scaling.motion.read import write_npz
+from scaling.motion.read import read_motion, write_npz
 from scaling.motion.synthetic import FAMILIES, generate
-from scaling.robot.g1 import JOINT_NAMES, standing_qpos
+from scaling.robot.g1 import standing_qpos
 
 
 def crop(motion: Motion, start: int, end: int) -> Motion:
@@ -21,12 +22,12 @@ def crop(motion: Motion, start: int, end: int) -> Motion:
 
 def mirror(motion: Motion) -> Motion:
     """The same motion with left and right exchanged."""
-    qpos = motion.qpos * np.array([1, -1, 1, 1, -1, 1, -1, *[1] * 29])
-    for place, name in enumerate(JOINT_NAMES):
-        other = name.replace("left", "R").replace("right", "left").replace("R", "right")
-        sign = -1.0 if "roll" in name or "yaw" in name else 1.0
-        qpos[:, 7 + place] = sign * motion.qpos[:, 7 + JOINT_NAMES.index(other)]
-    return replace(motion, qpos=qpos, name="mirrored")
+    return replace(motion, qpos=augment.mirror(motion.qpos), name="mirrored")
+
+
+def warp(motion: Motion, speed: float) -> Motion:
+    """The same motion, so much faster."""
+    return replace(motion, qpos=augment.time_warp(motion.qpos, speed), name=f"warped-{speed}")
 
 
 def test_no_two_generated_takes_match() -> None:
@@ -48,6 +49,23 @@ def test_a_mirrored_copy_and_a_partial_overlap_are_told_apart_from_copies() -> N
     assert [(match.mirrored, match.contained) for match in found] == [(False, False)]
 
 
+@pytest.mark.parametrize("speed", [0.9, 0.93, 0.95, 1.05, 1.1])
+def test_a_time_warped_copy_is_found_at_its_pace_and_is_no_copy_to_leave_out(turning: Motion, speed: float) -> None:
+    for other in (warp(turning, speed), crop(warp(turning, speed), 20, 260), resample(warp(turning, speed), 30.0)):
+        (found,) = find_matches([turning, generate("squat", 6.0, 1), other])
+        assert (found.first, found.second, found.mirrored, found.contained) == (0, 2, False, True)
+        assert found.speed == pytest.approx(speed, abs=0.004)
+        assert not found.copy
+        (back,) = find_matches([other, turning])
+        assert back.speed == pytest.approx(1.0 / speed, abs=0.005)
+
+
+def test_a_mirrored_and_warped_copy_is_found(turning: Motion) -> None:
+    (found,) = find_matches([mirror(warp(turning, 1.1)), turning])
+    assert found.mirrored
+    assert found.speed == pytest.approx(1 / 1.1, abs=0.005)
+
+
 def test_noise_beyond_the_threshold_is_another_motion(turning: Motion) -> None:
     rng = np.random.default_rng(0)
     for spread, count in ((0.01, 1), (0.05, 0)):
@@ -64,6 +82,8 @@ def test_standing_clips_match_only_their_equals() -> None:
 def test_thresholds_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="in order"):
         DuplicateConfig(same_rad=0.2)
+    with pytest.raises(ValueError, match="1 among them"):
+        DuplicateConfig(speeds=(0.9,))
 
 
 def test_groups_are_tied_together_through_others() -> None:
@@ -100,6 +120,18 @@ def test_gather_refuses_with_reasons_unless_told_not_to_judge(tmp_path: Path) ->
     assert list(everything.clips) == [str(file) for file in files]
     with pytest.raises(InputError, match=r"flying\.npz: its feet float"):
         gather(files[1:])
+
+
+def test_a_warped_copy_of_a_real_take_does_not_cross_a_split(shared: Path, tmp_path: Path) -> None:
+    pool = shared / "motions" / "g1_29dof"
+    walk = read_motion(pool / "lafan1" / "walk1_subject1.csv.gz")
+    slow = replace(warp(crop(walk, 300, 2000), 0.95), group="another recording")
+    files = [write_npz(slow, tmp_path / "slow.npz"), *sorted((pool / "lafan1").glob("walk[13]_subject[1-3].csv.gz"))]
+    found = gather(files, config=GatherConfig(curate=None))
+    assert found.duplicates == []
+    groups = {Path(where).name.split(".")[0]: motion.group for where, motion in found.clips.items()}
+    assert groups["slow"] == groups["walk1_subject1"] == groups["walk1_subject2"] == "another recording"
+    assert groups["walk3_subject1"] == groups["walk3_subject2"] == "walk3"
 
 
 def test_one_take_in_four_formats_and_two_folders(shared: Path) -> None:

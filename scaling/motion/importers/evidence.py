@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from scaling.errors import InputError
 from scaling.motion.importers.joint_order import JointOrder
-from scaling.robot.g1 import NQ
+from scaling.robot.g1 import FOOT_SPHERE_RADIUS, NQ
 from scaling.robot.kinematics import forward_kinematics, soles
 from scaling.robot.rotations import rotate
 
@@ -16,6 +16,7 @@ CONVENTIONS = ("xyzw", "wxyz")
 _SAMPLES = 192
 _BODY_SAMPLES = 32
 _STEP_S = 0.1
+_UP = np.array([0.0, 0.0, 1.0])
 # A convention is believed only if the other explains the feet at least this much worse (ratio, and metres).
 _RATIO, _MARGIN_M = 1.5, 0.004
 # A documented convention is doubted only where the other explains the feet far better.
@@ -45,11 +46,11 @@ class Evidence:
         )
 
 
-def to_wxyz(quat: Float[np.ndarray, "T 4"], convention: str) -> Float[np.ndarray, "T 4"]:
+def to_wxyz(quat: Float[np.ndarray, "*b 4"], convention: str) -> Float[np.ndarray, "*b 4"]:
     """Quaternions of the project (wxyz) from those of a file in `convention`."""
     if convention not in CONVENTIONS:
         raise InputError(f"quaternion convention {convention!r} is unknown; choose 'xyzw' or 'wxyz'.")
-    return quat if convention == "wxyz" else quat[:, [3, 0, 1, 2]]
+    return quat if convention == "wxyz" else quat[..., [3, 0, 1, 2]]
 
 
 def reorder(rows: Float[np.ndarray, "T 36"], convention: str) -> Float[np.ndarray, "T 36"]:
@@ -59,18 +60,38 @@ def reorder(rows: Float[np.ndarray, "T 36"], convention: str) -> Float[np.ndarra
 
 def weigh(qpos: Float[np.ndarray, "T 36"], rate_hz: float) -> Evidence:
     """How well the feet stand still, flat and level, and how upright the pelvis is, if `qpos` is right."""
-    step = min(max(1, round(_STEP_S * rate_hz)), len(qpos) - 1)
-    starts = np.unique(np.linspace(0, len(qpos) - 1 - step, min(_SAMPLES, len(qpos) - step)).astype(int))
-    corners, later = soles(qpos[starts]), soles(qpos[starts + step])
+    samples = _sampled(qpos, rate_hz)
+    return _weigh(samples, samples[..., 3:7], _feet(samples))
+
+
+def _sampled(rows: Float[np.ndarray, "T 36"], rate_hz: float) -> Float[np.ndarray, "2 n 36"]:
+    """Frames from all over a clip, and beside each the frame a step later."""
+    step = min(max(1, round(_STEP_S * rate_hz)), len(rows) - 1)
+    starts = np.unique(np.linspace(0, len(rows) - 1 - step, min(_SAMPLES, len(rows) - step)).astype(int))
+    return np.asarray(rows[np.stack([starts, starts + step])], np.float64)
+
+
+def _feet(samples: Float[np.ndarray, "2 n 36"]) -> Float[np.ndarray, "2 n 2 4 3"]:
+    """Centres of the sole spheres in the pelvis's frame: the same, however its orientation is read."""
+    joints = samples.copy()
+    joints[..., :7] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    return soles(joints) + _UP * FOOT_SPHERE_RADIUS
+
+
+def _weigh(
+    samples: Float[np.ndarray, "2 n 36"], quat: Float[np.ndarray, "2 n 4"], feet: Float[np.ndarray, "2 n 2 4 3"]
+) -> Evidence:
+    """`weigh` of sampled frames whose root orientation is `quat` (wxyz)."""
+    turn = np.broadcast_to(quat[:, :, None, None], (*feet.shape[:-1], 4))
+    corners, later = samples[..., None, None, :3] + rotate(turn, feet) - _UP * FOOT_SPHERE_RADIUS
     moved = np.linalg.norm((later - corners)[..., :2], axis=-1).mean(axis=-1)  # [n, 2 feet]
     heights = corners[..., 2]
     lower = np.argmin(heights.min(axis=-1), axis=-1)
     on_lower = heights[np.arange(len(lower)), lower]
     lowest = on_lower.min(axis=-1)
-    up = np.zeros((len(starts), 3))
-    up[:, 2] = 1.0
+    up = np.broadcast_to(_UP, (len(lower), 3))
     return Evidence(
-        upright=float(rotate(qpos[starts, 3:7], up)[:, 2].mean()),
+        upright=float(rotate(quat[0], up)[:, 2].mean()),
         slide=float(np.median(moved.min(axis=-1))),
         tilt=float(np.median(on_lower.max(axis=-1) - lowest)),
         height_spread=float(np.median(np.abs(lowest - np.median(lowest)))),
@@ -78,10 +99,11 @@ def weigh(qpos: Float[np.ndarray, "T 36"], rate_hz: float) -> Evidence:
 
 
 def _by_convention(rows: Float[np.ndarray, "T 36"], rate_hz: float) -> dict[str, Evidence]:
-    unit = np.array(rows, dtype=np.float64)
-    norms = np.linalg.norm(unit[:, 3:7], axis=1, keepdims=True)
-    unit[:, 3:7] /= np.where(norms > 0, norms, 1.0)
-    return {name: weigh(reorder(unit, name), rate_hz) for name in CONVENTIONS}
+    samples = _sampled(rows, rate_hz)
+    feet = _feet(samples)
+    norms = np.linalg.norm(samples[..., 3:7], axis=-1, keepdims=True)
+    quat = samples[..., 3:7] / np.where(norms > 0, norms, 1.0)
+    return {name: _weigh(samples, to_wxyz(quat, name), feet) for name in CONVENTIONS}
 
 
 def detect(rows: Float[np.ndarray, "T 36"], rate_hz: float, where: str) -> tuple[str, str]:
