@@ -35,6 +35,7 @@ from scaling.record.progress import say
 OUT = Path(__file__).with_suffix("")
 POOL = "../shared/motions/g1_29dof"
 COUNTS = (16, 128, 384, 1024)
+CORPORA = ("pool", "generated")
 COPIES = AugmentConfig(speeds=SPEEDS, mirror=True)
 QUARTER = 0.25
 
@@ -138,7 +139,7 @@ def result(rows: list[dict[str, Any]], chosen: list[dict[str, Any]], command: st
 def main() -> None:
     """Every corpus that is asked for; what was found before is kept and told again."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--corpora", nargs="+", choices=("pool", "generated"), default=["pool", "generated"])
+    parser.add_argument("--corpora", nargs="*", choices=CORPORA, default=CORPORA, help="none: tell again")
     given = parser.parse_args()
     for name in given.corpora:
         corpus = corpus_of(name)

@@ -24,7 +24,7 @@ _LEAST = 0.05  # of a figure's spread over all channels: what a channel that is 
 class PeriodicConfig:
     """Size and training of the auto-encoder: windows of 4 s at `rate_hz`, kernels of `kernel_s`.
 
-    Bodies move below 5 Hz, so 12.5 Hz shows all of it. A segment is described by a window every `hop_s`.
+    Bodies move below 5 Hz, so 12.5 Hz shows all of it. `hop_s` is the time between the windows that describe a segment.
     """
 
     channels: int = 8

@@ -21,7 +21,7 @@ _SEEDS = 3  # clusterings that are compared with each other
 
 @dataclass(frozen=True)
 class Clustering:
-    """K clusters of S segments, the largest first.
+    """K clusters of S segments, numbered by how many of the rows that place centres they hold, most first.
 
     `balance` is the normalised entropy of the sizes (1: all equal); `stability_ari` the mean adjusted Rand index of
     this clustering and those of two other seeds, pair by pair (1: the same clusters); `between` the share of the

@@ -1,0 +1,113 @@
+"""From a path to arms: raw clips are curated, an imported corpus is taken as it is, and old hashes stay."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scaling.errors import InputError
+from scaling.motion.augment import AugmentConfig
+from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
+from scaling.motion.embed import EmbedConfig
+from scaling.motion.holdout import UnseenConfig
+from scaling.motion.read import read_motion, write_npz
+from scaling.motion.segment import SegmentConfig
+from scaling.motion.synthetic import corpus_motions
+from scaling.record.hashing import content_hash
+from scaling.record.store import ArtifactStore
+from scaling.study import stages
+from scaling.study.config import MotionsConfig, StudyConfig, quickstart
+
+SHORT = CorpusConfig(SegmentConfig(2.0, 3.0, 6.0))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten takes of 6 s."""
+    folder = tmp_path_factory.mktemp("clips")
+    for motion in corpus_motions(60.0, 0, take_seconds=6.0):
+        write_npz(motion, folder / f"{motion.name}.npz")
+    return folder
+
+
+def study(path: Path, **motions: object) -> StudyConfig:
+    return StudyConfig(
+        motions=MotionsConfig(path=str(path), **motions),  # type: ignore[arg-type]
+        corpus=SHORT,
+        clusters=(2,),
+        arms=(0.25, 0.5, 1.0),
+    )
+
+
+def built(config: StudyConfig, store: ArtifactStore) -> Corpus:
+    return Corpus.load(stages.corpus_stage(store, config).path)
+
+
+def test_raw_clips_are_curated_and_copies_left_out(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for path in clips.glob("*.npz"):
+        (folder / path.name).symlink_to(path)
+    first = read_motion(sorted(clips.glob("*.npz"))[0])
+    write_npz(replace(first, qpos=first.qpos[20:], name="again"), folder / "again.npz")
+    write_npz(replace(first, qpos=first.qpos + np.eye(36)[2], name="flying"), folder / "flying.npz")
+    store = ArtifactStore(tmp_path / "store")
+    curated, raw = built(study(folder, curate=True), store), built(study(folder), store)
+    assert {"again", "flying"} <= set(raw.takes)
+    assert set(curated.takes) == set(raw.takes) - {"again", "flying"}
+    assert quickstart(str(folder)).motions.curate
+    assert not quickstart().motions.curate
+
+
+def test_an_imported_corpus_is_taken_with_its_splits(clips: Path, tmp_path: Path) -> None:
+    motions = [read_motion(path) for path in sorted(clips.glob("*.npz"))]
+    imported = build_corpus(motions, replace(SHORT, seed=3))
+    folder = imported.save(tmp_path / "corpus")
+    store = ArtifactStore(tmp_path / "store")
+    for curate in (False, True):
+        assert built(study(folder, curate=curate), store).content_hash == imported.content_hash
+    assert imported.splits != build_corpus(motions, SHORT).splits
+    more = built(study(folder, augment=AugmentConfig(mirror=True)), store)
+    assert more.augmented_frames() == more.frames(more.indices("train"))
+    with pytest.raises(InputError, match="name the unseen families when you import it"):
+        stages.corpus_stage(store, study(folder, unseen=UnseenConfig(names=("turn",))))
+
+
+def test_arms_follow_the_selection_and_keep_their_nesting(clips: Path, tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    config = study(clips, augment=AugmentConfig(mirror=True), unseen=UnseenConfig(names=("squat",)))
+    artifact = stages.corpus_stage(store, config)
+    corpus = Corpus.load(artifact.path)
+    assert {corpus.families[index] for index in corpus.indices("test_family")} == {"squat"}
+    strata = stages.load_clusters(stages.cluster_stage(store, artifact, 2, 0))
+    assert strata.features is not None
+    assert len(strata.features) == len(corpus)
+    assert len(strata.report["names"]) == 2
+    chosen = {}
+    for selection in ("stratified", "random", "farthest", "complex"):
+        arms = stages.arms_of(replace(config, selection=selection), corpus, strata)
+        smaller: set[int] = set()
+        for arm in arms.values():
+            assert smaller < set(arm.tolist())
+            smaller = set(arm.tolist())
+            assert corpus.augmented_frames(arm) == corpus.frames(arm)
+        chosen[selection] = tuple(arms[0.5])
+    assert len(set(chosen.values())) > 1
+
+
+def test_what_was_added_changes_no_hash_until_it_is_asked_for() -> None:
+    config = StudyConfig()
+    for change in (
+        {"selection": "farthest"},
+        {"embed": EmbedConfig("periodic")},
+        {"motions": replace(config.motions, augment=AugmentConfig(mirror=True))},
+        {"motions": replace(config.motions, unseen=UnseenConfig(names=("turn",)))},
+        {"motions": replace(config.motions, curate=True)},
+    ):
+        assert content_hash(replace(config, **change)) != content_hash(config)  # type: ignore[arg-type]
+    # The hash of fresh motions before any of these fields was there.
+    assert content_hash(MotionsConfig()) == "57260ca78a8fff83"
+    assert stages.selection_key(config) == {}
+    with pytest.raises(ValueError, match="selection 'best'"):
+        StudyConfig(selection="best")  # type: ignore[arg-type]
