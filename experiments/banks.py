@@ -29,7 +29,7 @@ from scaling.experts.kept import halved, save_kept
 from scaling.experts.simulator import card_simulator
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import stages
+from scaling.study import corpus_stages, stages
 from scaling.study.config import quickstart
 from scaling.study.keep_bank import keep_bank
 from scaling.tracking.env import EnvConfig
@@ -58,11 +58,11 @@ def main() -> None:
         competence=CompetenceConfig(starts=16, seconds=3.0),  # the figures kept are of the rounded experts, below
     )
     store = ArtifactStore(given.out.resolve() / given.name)
-    made = stages.corpus_stage(store, config)
-    clusters = stages.cluster_stage(store, made, 4, config.seed)
+    made = corpus_stages.corpus_stage(store, config)
+    clusters = corpus_stages.cluster_stage(store, made, 4, config.seed)
     trained = stages.bank_stage(store, config, made, clusters)
-    corpus, grouped = Corpus.load(made.path), stages.load_clusters(clusters)
-    clips, members = stages.store_of(corpus), grouped.experts(corpus)
+    corpus, grouped = Corpus.load(made.path), corpus_stages.load_clusters(clusters)
+    clips, members = corpus_stages.store_of(corpus), grouped.experts(corpus)
     bank, card = load_bank(trained.path)
     bank = halved(bank)
     before = {row["cluster"]: row["restored"] for row in card.competence}

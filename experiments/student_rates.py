@@ -17,7 +17,7 @@ from scaling.bench.row import machine
 from scaling.distill.dagger import RunSpec, train_group
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import stages
+from scaling.study import corpus_stages, stages
 from scaling.study.config import quickstart
 from scaling.study.keep import grid
 
@@ -41,9 +41,9 @@ def main() -> None:
     """Four groups of students and the table of their losses."""
     config = replace(quickstart(bank=BANK), sizes=SIZES)
     store = ArtifactStore(OUT.resolve() / "store")
-    artifact = stages.corpus_stage(store, config)
+    artifact = corpus_stages.corpus_stage(store, config)
     corpus, k = Corpus.load(artifact.path), config.clusters[0]
-    clusters = stages.cluster_stage(store, artifact, k, config.seed, config.bank)
+    clusters = corpus_stages.cluster_stage(store, artifact, k, config.seed, config.bank)
     bank = stages.bank_stage(store, config, artifact, clusters)
     valset = stages.valset_stage(store, config, artifact, clusters, bank)
     teacher = stages.load_teacher(clusters, bank, valset)

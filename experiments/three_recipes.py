@@ -18,7 +18,7 @@ from scaling.experts.dream import DreamConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import judge, stages
+from scaling.study import corpus_stages, judge, stages
 from scaling.study.config import ClosedLoopConfig, StudyConfig, quickstart
 from scaling.study.keep import grid
 from scaling.tracking.env import EnvConfig
@@ -54,16 +54,16 @@ def main() -> None:
     store, lines = ArtifactStore(OUT.resolve() / "store"), []
     for name, experts in (("dreamed experts", DREAM), ("PPO experts", PPO)):
         config = study(experts)
-        corpus = stages.corpus_stage(store, config)
+        corpus = corpus_stages.corpus_stage(store, config)
         teaching = stages.teaching_stages(store, config, corpus, 4)
-        runs = stages.runs_of(config, Corpus.load(corpus.path), stages.load_clusters(teaching.clusters))
+        runs = stages.runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(teaching.clusters))
         share = (teaching.bank.seconds + teaching.valset.seconds) / len(config.families)
         for family in config.families:
             group = stages.students_stage(store, config, corpus, [teaching], family, SIZE)
             lines.append(line(store, config, corpus, f"{name} + DAgger", family, group, runs, share + group.seconds))
     config = study(DREAM)
-    clusters = stages.cluster_stage(store, corpus, 4, config.seed)
-    alone = stages.direct_runs(config, Corpus.load(corpus.path), stages.load_clusters(clusters))
+    clusters = corpus_stages.cluster_stage(store, corpus, 4, config.seed)
+    alone = stages.direct_runs(config, Corpus.load(corpus.path), corpus_stages.load_clusters(clusters))
     for family in config.families:
         group = stages.direct_stage(store, config, corpus, clusters, family, SIZE)
         lines.append(line(store, config, corpus, "direct", family, group, alone, group.seconds))

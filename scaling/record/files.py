@@ -86,3 +86,8 @@ def told(error: OSError, path: Path, what: str) -> InputError | None:
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         return InputError(f"{path} is in the way of a folder while {what} it: move it or choose another path")
     return None
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote; what was not finite is None."""
+    return json.loads(path.read_text())

@@ -11,7 +11,7 @@ from scaling.experts.dream import DreamConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
 from scaling.students.config import FAMILIES
-from scaling.study import judge, stages
+from scaling.study import corpus_stages, judge, stages
 from scaling.study.config import StudyConfig, quickstart, with_experts
 from scaling.study.results import record_run, rows_of_group
 
@@ -88,9 +88,9 @@ def run_experiment(
         config = override(config, path, value)
     out = Path(out).resolve()
     store = ArtifactStore(out / "store")
-    corpus = stages.corpus_stage(store, config)
+    corpus = corpus_stages.corpus_stage(store, config)
     teachings = [stages.teaching_stages(store, config, corpus, k) for k in config.clusters]
-    runs = stages.runs_of(config, Corpus.load(corpus.path), stages.load_clusters(teachings[0].clusters))
+    runs = stages.runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(teachings[0].clusters))
     family, size = config.families[0], config.sizes[0]
     pretrained = stages.pretrain_stage(store, config, corpus, family, size)
     group = stages.students_stage(store, config, corpus, teachings, family, size, pretrained)

@@ -8,11 +8,12 @@ from typing import Any
 from scaling.distill.reference import reference_losses
 from scaling.distill.valset import ValSet
 from scaling.motion.corpus import Corpus
-from scaling.record.files import write_json
+from scaling.record.files import read_json, write_json
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.study.closed_loop import merged, play_students
 from scaling.study.config import ClosedLoopConfig, StudyConfig
-from scaling.study.stages import Run, load_students, read_json, store_of
+from scaling.study.corpus_stages import store_of
+from scaling.study.stages import Run, load_students
 
 CLOSED_LOOP_VERSION = 2
 REFERENCE_VERSION = 1

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from scaling.experts.bank import load_card
+from scaling.record.files import read_json
 from scaling.record.store import DONE
 from scaling.record.table import read_table, rows_of
 from scaling.study.config import StudyConfig
 from scaling.study.results import LawResult, law_figure
-from scaling.study.stages import read_json
 
 _COLUMNS = (
     "run",

@@ -17,15 +17,16 @@ from scaling.laws.figures import svg
 from scaling.motion.corpus import Corpus
 from scaling.policy.check import check_policy
 from scaling.policy.export import export_policy
-from scaling.record.files import write_json
+from scaling.record.files import read_json, write_json
 from scaling.record.progress import Progress
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.robot.model import CONVERGED
 from scaling.study.closed_loop import TEACHERS, closed_loop_rows
 from scaling.study.comparisons import CAPTIONS, comparisons, curve_rows
 from scaling.study.config import StudyConfig
+from scaling.study.corpus_stages import Clusters, store_of
 from scaling.study.results import DATA_AXES, LawResult, law_figure
-from scaling.study.stages import Clusters, Teaching, read_json, store_of
+from scaling.study.stages import Teaching
 from scaling.tracking.evaluate import Starts, Trace, make_player, scores
 from scaling.tracking.physics import CPhysics
 from scaling.view import sections

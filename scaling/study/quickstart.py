@@ -9,7 +9,7 @@ from scaling.motion.corpus import Corpus
 from scaling.record.files import write_json
 from scaling.record.progress import say
 from scaling.record.store import Artifact, ArtifactStore
-from scaling.study import judge, publish, stages
+from scaling.study import corpus_stages, judge, publish, stages
 from scaling.study.config import StudyConfig, quickstart
 from scaling.study.results import LawResult, best_row, direct_rows, laws_stage, record_run, rows_of_group, write_results
 
@@ -62,7 +62,7 @@ def _reference(store: ArtifactStore, config: StudyConfig, corpus: Artifact, cloc
     if not config.reference:
         return None
     apart, k = judge.reference_study(config), config.clusters[0]
-    clusters = clock.keep("reference: clusters", stages.cluster_stage(store, corpus, k, apart.seed))
+    clusters = clock.keep("reference: clusters", corpus_stages.cluster_stage(store, corpus, k, apart.seed))
     bank = clock.keep("reference: experts", stages.bank_stage(store, apart, corpus, clusters))
     return clock.keep("reference: validation set", stages.valset_stage(store, apart, corpus, clusters, bank))
 
@@ -72,13 +72,13 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     store, clock = ArtifactStore(out / "store"), _Clock()
-    corpus_artifact = clock.keep("corpus", stages.corpus_stage(store, config))
+    corpus_artifact = clock.keep("corpus", corpus_stages.corpus_stage(store, config))
     corpus = Corpus.load(corpus_artifact.path)
-    clusters: dict[int, stages.Clusters] = {}
+    clusters: dict[int, corpus_stages.Clusters] = {}
     teachings: list[stages.Teaching] = []
     for k in config.clusters:
         teaching = stages.teaching_stages(store, config, corpus_artifact, k, clock.keep)
-        clusters[k] = stages.load_clusters(teaching.clusters)
+        clusters[k] = corpus_stages.load_clusters(teaching.clusters)
         teachings.append(teaching)
     runs = stages.runs_of(config, corpus, clusters[config.clusters[0]])
     reference = _reference(store, config, corpus_artifact, clock)

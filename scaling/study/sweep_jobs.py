@@ -15,7 +15,7 @@ from scaling.experts.bank import load_card
 from scaling.motion.corpus import Corpus
 from scaling.record.store import Artifact, ArtifactStore, Input
 from scaling.students.count import parameters
-from scaling.study import judge, stages, sweep_cost
+from scaling.study import corpus_stages, judge, stages, sweep_cost
 from scaling.study.config import StudyConfig
 from scaling.study.results import direct_rows, rows_of_group
 from scaling.study.stages import Teaching, student_config
@@ -140,7 +140,7 @@ class StudyJobs:
         start = self.device.start_s
         clusters = _stage(
             f"{words}clusters K={k}",
-            lambda store, given: stages.cluster_stage(
+            lambda store, given: corpus_stages.cluster_stage(
                 store, given["corpus"], k, config.seed, config.bank, config.embed
             ),
             {"corpus": corpus},
@@ -268,7 +268,7 @@ def _corpus(motions: Any, corpus: Any, arms: tuple[float, ...], clusters: tuple[
     """One corpus for all studies on the same motions, whose files are hashed once."""
     config = StudyConfig(motions=motions, corpus=corpus, arms=arms, clusters=clusters)
     figures = {"motions": motions, "corpus": corpus}
-    return _stage("corpus", lambda store, given: stages.corpus_stage(store, config), {}, figures, 20.0, 50.0)
+    return _stage("corpus", lambda store, given: corpus_stages.corpus_stage(store, config), {}, figures, 20.0, 50.0)
 
 
 def _teachings(config: StudyConfig, given: Mapping[str, Artifact]) -> list[Teaching]:
@@ -277,7 +277,7 @@ def _teachings(config: StudyConfig, given: Mapping[str, Artifact]) -> list[Teach
 
 
 def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact) -> list[stages.Run]:
-    return runs_of(config, Corpus.load(corpus.path), stages.load_clusters(strata))
+    return runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(strata))
 
 
 def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job], taught: bool) -> Job:

@@ -16,7 +16,7 @@ from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import corpus_motions
 from scaling.record.hashing import content_hash
 from scaling.record.store import ArtifactStore
-from scaling.study import stages
+from scaling.study import corpus_stages, stages
 from scaling.study.config import MotionsConfig, StudyConfig, quickstart
 
 SHORT = CorpusConfig(SegmentConfig(2.0, 3.0, 6.0))
@@ -41,7 +41,7 @@ def study(path: Path, **motions: object) -> StudyConfig:
 
 
 def built(config: StudyConfig, store: ArtifactStore) -> Corpus:
-    return Corpus.load(stages.corpus_stage(store, config).path)
+    return Corpus.load(corpus_stages.corpus_stage(store, config).path)
 
 
 def test_raw_clips_are_curated_and_copies_left_out(clips: Path, tmp_path: Path) -> None:
@@ -71,16 +71,16 @@ def test_an_imported_corpus_is_taken_with_its_splits(clips: Path, tmp_path: Path
     more = built(study(folder, augment=AugmentConfig(mirror=True)), store)
     assert more.augmented_frames() == more.frames(more.indices("train"))
     with pytest.raises(InputError, match="name the unseen families when you import it"):
-        stages.corpus_stage(store, study(folder, unseen=UnseenConfig(names=("turn",))))
+        corpus_stages.corpus_stage(store, study(folder, unseen=UnseenConfig(names=("turn",))))
 
 
 def test_arms_follow_the_selection_and_keep_their_nesting(clips: Path, tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "store")
     config = study(clips, augment=AugmentConfig(mirror=True), unseen=UnseenConfig(names=("squat",)))
-    artifact = stages.corpus_stage(store, config)
+    artifact = corpus_stages.corpus_stage(store, config)
     corpus = Corpus.load(artifact.path)
     assert {corpus.families[index] for index in corpus.indices("test_family")} == {"squat"}
-    strata = stages.load_clusters(stages.cluster_stage(store, artifact, 2, 0))
+    strata = corpus_stages.load_clusters(corpus_stages.cluster_stage(store, artifact, 2, 0))
     assert strata.features is not None
     assert len(strata.features) == len(corpus)
     assert len(strata.report["names"]) == 2

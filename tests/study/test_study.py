@@ -35,9 +35,10 @@ from scaling.students.config import FAMILIES
 from scaling.students.ladder import ladder
 from scaling.study import experiments
 from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart, with_bank
+from scaling.study.corpus_stages import corpus_stage
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
-from scaling.study.stages import Teaching, corpus_stage, student_config, teaching_stages
+from scaling.study.stages import Teaching, student_config, teaching_stages
 from scaling.tracking.env import EnvConfig
 
 ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)

@@ -1,0 +1,157 @@
+"""The first stages of a study: motions become a corpus, and its segments clusters."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from scaling.errors import InputError
+from scaling.experts.kept import check_kept, load_kept
+from scaling.motion.augment import augment
+from scaling.motion.clip import Motion
+from scaling.motion.cluster import kmeans
+from scaling.motion.corpus import Corpus, build_corpus, corpus_file, is_corpus
+from scaling.motion.describe import cluster_names
+from scaling.motion.embed import EmbedConfig, embed_corpus
+from scaling.motion.gather import gather
+from scaling.motion.holdout import UnseenConfig, hold_out
+from scaling.motion.read import motion_paths, read_motions
+from scaling.motion.synthetic import corpus_motions
+from scaling.record.files import read_json, write_json
+from scaling.record.hashing import content_hash, file_hash
+from scaling.record.progress import Progress, say
+from scaling.record.store import Artifact, ArtifactStore
+from scaling.study.config import MotionsConfig, StudyConfig
+from scaling.tracking.reference import ClipStore, make_store
+
+CORPUS_VERSION = 1
+CLUSTER_VERSION = 2
+_FEATURES = "features.npy"
+
+
+def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
+    """Clips, curated, cut, and split by recording, or a corpus that was imported; augmented where that is asked for.
+
+    Files are keyed by content, not by name.
+    """
+    motions = config.motions
+    inputs: dict[str, str] = {}
+    if motions.path is not None:
+        corpus_of = corpus_file(motions.path)
+        files = motion_paths(motions.path) if corpus_of is None else [corpus_of]
+        inputs = {path.name: file_hash(path) for path in files}
+    key = {"motions": replace(motions, path=None) if motions.path else motions, "corpus": config.corpus}
+
+    def build(work: Path) -> None:
+        with Progress("motions", 2) as progress:
+            progress.update(0, message="reading" if motions.path else "generating")
+            if motions.path is not None and is_corpus(motions.path):
+                corpus = _imported(motions)
+            else:
+                clips, refused = _clips(motions)
+                progress.update(1, message=f"{len(clips)} clips, cutting")
+                corpus = hold_out(build_corpus(clips, config.corpus), motions.unseen, config.corpus)
+                for name, reason in {**refused, **corpus.refused}.items():
+                    say(f"left out {name}: {reason}")
+            corpus = augment(corpus, motions.augment)
+            progress.update(2, message=f"{len(corpus)} segments, {corpus.hours() * 60:.1f} min")
+        _check_splits(corpus, config)
+        corpus.save(work)
+
+    return store.stage("corpus", key, {"files": content_hash(inputs)}, CORPUS_VERSION, build)
+
+
+def _imported(motions: MotionsConfig) -> Corpus:
+    """A corpus that `scaling motions import` made, with the splits that it was given there."""
+    if motions.unseen != UnseenConfig():
+        raise InputError(
+            f"{motions.path}: the splits of an imported corpus stand; name the unseen families when you import it"
+        )
+    return Corpus.load(str(motions.path))
+
+
+def _clips(motions: MotionsConfig) -> tuple[list[Motion], dict[str, str]]:
+    if motions.path is None:
+        return corpus_motions(motions.synthetic_seconds, motions.seed, take_seconds=motions.take_seconds), {}
+    if motions.curate:
+        gathered = gather(motion_paths(motions.path))
+        for kept, *copies in gathered.duplicates:
+            say(f"left out {', '.join(copies)}: the same motion as {kept}")
+        return list(gathered.clips.values()), gathered.refused
+    found = read_motions(motions.path)
+    return found.motions, found.refused
+
+
+def _check_splits(corpus: Corpus, config: StudyConfig) -> None:
+    for split in ("train", "val", "test"):
+        if len(corpus.indices(split)) == 0:
+            raise InputError(
+                f"{config.motions.path or 'the generated motion'}: no recording is left for the {split} split; "
+                "give at least three recordings"
+            )
+    needed = max(len(config.arms), max(config.clusters))
+    if len(corpus.indices("train")) < needed:
+        raise InputError(
+            f"{config.motions.path or 'the generated motion'}: {len(corpus.indices('train'))} training segments are "
+            f"too few for {len(config.arms)} arms and {max(config.clusters)} clusters; give at least {needed}"
+        )
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A clustering of all segments: the label of each, its report, and the embedding, which a kept one has not."""
+
+    labels: Int[np.ndarray, "S"]
+    report: dict[str, Any]
+    features: Float[np.ndarray, "S F"] | None = None
+
+    def experts(self, corpus: Corpus) -> list[Int[np.ndarray, "m"]]:
+        """What each expert sees: its cluster's `train` and `val` segments (DESIGN 4.4)."""
+        return self.of_split(corpus, "train", "val")
+
+    def of_split(self, corpus: Corpus, *splits: str) -> list[Int[np.ndarray, "m"]]:
+        """Each cluster's segments in these splits."""
+        chosen = np.isin(np.array(corpus.splits), splits)
+        return [np.flatnonzero((self.labels == k) & chosen) for k in range(self.report["clusters"])]
+
+
+def cluster_stage(
+    store: ArtifactStore, corpus: Artifact, k: int, seed: int, bank: str | None = None, embed: EmbedConfig | None = None
+) -> Artifact:
+    """K-means of the segments' embeddings, centres from training segments alone; or the clustering of a kept bank.
+
+    Raises InputError for a kept bank of other motions.
+    """
+    if bank is not None:
+        kept = load_kept(Path(bank))
+
+        def build_kept(work: Path) -> None:
+            check_kept(Path(bank), kept, Corpus.load(corpus.path))
+            write_json(work / "clusters.json", {"labels": kept.labels.tolist(), "report": kept.config["clustering"]})
+
+        return store.stage("clusters", {"kept": kept.content_hash}, {"corpus": corpus}, CLUSTER_VERSION, build_kept)
+
+    def build(work: Path) -> None:
+        held = Corpus.load(corpus.path)
+        features = embed_corpus(held, embed)
+        found = kmeans(features, k, seed, fit=held.indices("train"))
+        report = found.report() | {"names": cluster_names(held, features, found)}
+        np.save(work / _FEATURES, features.astype(np.float32))
+        write_json(work / "clusters.json", {"labels": found.labels.tolist(), "report": report})
+
+    key = {"clusters": k, "seed": seed} | ({} if embed in (None, EmbedConfig()) else {"embed": embed})
+    return store.stage("clusters", key, {"corpus": corpus}, CLUSTER_VERSION, build)
+
+
+def load_clusters(artifact: Artifact) -> Clusters:
+    """The clustering of a finished stage."""
+    data, features = read_json(artifact.path / "clusters.json"), artifact.path / _FEATURES
+    kept = np.load(features) if features.is_file() else None
+    return Clusters(np.array(data["labels"], np.int32), data["report"], kept)
+
+
+def store_of(corpus: Corpus) -> ClipStore:
+    """The corpus on the device."""
+    return make_store(corpus.qpos, corpus.start, corpus.length)
