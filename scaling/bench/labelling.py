@@ -41,7 +41,7 @@ def labelling(experts: int, repeats: int) -> Iterator[Row]:
     rng = np.random.default_rng(1)
     obs = rng.normal(size=(1, experts, STATES, ALL)).astype(np.float32)
     ask, given = jax.jit(label), jnp.asarray(obs)
-    read, gpu = _reader(bank), jax.default_backend() == "gpu"
+    read, gpu = reader(bank), jax.default_backend() == "gpu"
     sessions = [_session(bank, k) for k in range(experts)]
     ways = {
         "label": lambda: jax.block_until_ready(ask(bank, slots.seats, given)),
@@ -72,14 +72,14 @@ def _bank(experts: int) -> Bank:
     return Bank(kernels, tuple(jnp.zeros((experts, o)) for _, o in layers), Normaliser(0 * wide, wide))
 
 
-def _reader(bank: Bank) -> Callable[[], object]:
-    """Reads the bank once: on the host by NumPy on all cores (XLA adds floats in order there, slower than memory)."""
+def reader(weights: Any) -> Callable[[], object]:
+    """Reads weights once: on the host by NumPy on all cores (XLA adds floats in order there, slower than memory)."""
     if jax.default_backend() != "cpu":
-        total = jax.jit(lambda bank: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(bank)))
-        return lambda: jax.block_until_ready(total(bank))
+        total = jax.jit(lambda tree: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(tree)))
+        return lambda: jax.block_until_ready(total(weights))
     cores = os.cpu_count() or 1
     pool = ThreadPoolExecutor(cores)
-    parts = [part for leaf in jax.tree.leaves(bank) for part in np.array_split(np.asarray(leaf), cores)]
+    parts = [part for leaf in jax.tree.leaves(weights) for part in np.array_split(np.asarray(leaf), cores)]
     return lambda: sum(pool.map(np.sum, parts))
 
 
