@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -144,8 +145,9 @@ class _Training:
         say(sentence)
 
     def _kept(self) -> dict[str, Any]:
-        train = jax.tree.map(np.asarray, self.group.layout.whole(self.state))
-        return {"train": train, "env": self.env, "history": self.history.arrays}
+        # On the host: Orbax refuses one process's own arrays where there are several processes.
+        held = jax.tree.map(np.asarray, {"train": self.group.layout.whole(self.state), "env": self.env})
+        return {**held, "history": self.history.arrays}
 
     def _resume(self, rounds: Rounds) -> int:
         done = rounds.done()
@@ -153,7 +155,8 @@ class _Training:
             held, kept = rounds.restore(done, self.history.points[done - 1][1] + 1, self._kept())
             for sequences in held:
                 self.buffer.add(sequences)
-            self.state, self.env = self.group.layout.place(kept["train"]), kept["env"]
+            self.state = self.group.layout.place(kept["train"])
+            self.env = jax.tree.map(jnp.asarray, kept["env"])
             self.history.arrays = {name: np.array(values) for name, values in kept["history"].items()}
         return done
 

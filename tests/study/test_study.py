@@ -15,7 +15,8 @@ import pytest
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
-from scaling.distill.pretrain import PretrainConfig
+from scaling.distill.pretrain import PretrainConfig, transplanted
+from scaling.distill.student import load_student
 from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
@@ -24,10 +25,10 @@ from scaling.experts.competence import CompetenceConfig
 from scaling.experts.dream import DreamConfig
 from scaling.experts.kept import halved, save_kept
 from scaling.experts.ppo import PPOConfig
-from scaling.motion.corpus import Corpus, CorpusConfig
+from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
 from scaling.motion.read import write_npz
 from scaling.motion.segment import SegmentConfig
-from scaling.motion.synthetic import generate
+from scaling.motion.synthetic import corpus_motions, generate
 from scaling.record.runs import read_log, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import read_table, rows_of
@@ -38,10 +39,11 @@ from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, q
 from scaling.study.corpus_stages import corpus_stage
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
-from scaling.study.stages import Teaching, student_config, teaching_stages
+from scaling.study.stages import Teaching, pretrain_stage, student_config, students_stage, teaching_stages
 from scaling.tracking.env import EnvConfig
 
 ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)
+CORPUS = CorpusConfig(segments=SegmentConfig(4.0, 4.0, 8.0), val=0.34, test=0.16)
 
 
 def tiny(**changes):
@@ -172,6 +174,27 @@ def test_students_without_experts_stand_beside_those_with(finished):
         assert row.get("val_loss") is None and row["clusters"] is None and np.isfinite(row["survival_s_assist0"])
         assert row["env_steps"] == 4 * 4 * 2 and row["params"] == whole[0]["params"]
     assert again["sentences"][1:] == finished[1]["sentences"][1:]  # the laws are of those who were taught
+
+
+def test_trunks_are_kept_one_for_each_seed_and_fit_their_student(tmp_path):
+    build_corpus(corpus_motions(24.0, 0, families=("squat",), take_seconds=4.0), CORPUS).save(tmp_path / "corpus")
+    corpus = Artifact("corpus", tmp_path / "corpus", "any", True, 0.0)
+    hours = PretrainConfig(hours=0.001, updates=2, batch=2, steps=8)
+    config, store = tiny(pretrain=hours, look_ahead=(10,), auxiliary=0.5), ArtifactStore(tmp_path / "store")
+    assert pretrain_stage(store, tiny(), corpus, "mlp", "0.05M") is None
+    made = pretrain_stage(store, config, corpus, "mlp", "0.05M")
+    trunks, student = (
+        [load_student(made.path / f"seed{seed}") for seed in (0, 1)],
+        student_config(config, "mlp", "0.05M"),
+    )
+    for trunk in trunks:
+        assert trunk.config == student and trunk.columns["pretrain_hours"] == 0.001
+        moved = transplanted(trunk.params, trunk, student, trunk.normaliser)
+        np.testing.assert_allclose(moved["embed"]["kernel"], trunk.params["embed"]["kernel"], rtol=1e-5)
+    kernels = [trunk.params["embed"]["kernel"] for trunk in trunks]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
+    with pytest.raises(ValueError, match="the trunk is None"):
+        students_stage(store, config, corpus, [], "mlp", "0.05M")
 
 
 @pytest.mark.slow
