@@ -53,6 +53,7 @@ def _tell(sentence: str) -> int:
 
 
 def _stopped(arguments: argparse.Namespace, received: process.Received) -> int:
+    received.answered = True
     if received.terminated and arguments.on_signal == "save":
         print("scaling: stopped by SIGTERM with its state saved; run the same command to go on", file=sys.stderr)
         return REQUEUE

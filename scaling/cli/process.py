@@ -29,6 +29,8 @@ class Received:
     """The first signal that came, None as long as there was none."""
 
     signal: int | None = None
+    answered: bool = False
+    """It has ended the verb: what is said about that is not to be interrupted by a reminder."""
 
     @property
     def terminated(self) -> bool:
@@ -89,7 +91,7 @@ class _Handler:
     def __call__(self, number: int, frame: types.FrameType | None) -> None:
         """The handler itself."""
         own, self._reminded = self._reminded, False
-        if self._ended.is_set() or (self._raised and self.mode == "damp"):
+        if self._ended.is_set() or self.received.answered or (self._raised and self.mode == "damp"):
             return
         self.received.signal = self.received.signal or number
         if _deaf(frame):

@@ -15,7 +15,8 @@ IDENTITY = ("run", "student", "size", "arm", "clusters", "seed")
 # Against K: the teachers, what their students make of them, and the closed loop. `label_conflict` is drawn where a
 # table has it.
 AGAINST_K = (
-    "expert_survival_s_assist0", "label_conflict", "val_loss", "val_loss_own", "val_loss_reference", "survival_s",
+    "expert_survival_s_assist0", "label_conflict", "shared_states", "val_loss", "val_loss_own", "val_loss_reference",
+    "survival_s",
 )  # fmt: skip
 CAPTIONS = {
     "learning": "Validation loss against updates on the full arm, median and range over runs: a family that has "
