@@ -83,7 +83,7 @@ def grown(
                 return
             qpos, name, origin = motion.qpos, motion.name, ""
             if copy:
-                qpos = turn(ways[rng.integers(len(ways))], rng.uniform(-np.pi, np.pi))
+                qpos = turn(ways[int(rng.integers(len(ways)))], rng.uniform(-np.pi, np.pi))
                 name, origin = f"{motion.name}~{copy}", motion.name
             yield ClipRow(name, motion.name, motion.group, origin=origin, cluster=FAMILIES.index(motion.family)), qpos
             frames -= len(qpos)
