@@ -1,6 +1,6 @@
 """Do 128, 384 and 1024 clusters make sense of two hours of real motion with augmentation, and of generated motion?
 
-    python experiments/cluster_counts.py                        # about 15 minutes on two busy cores
+    python experiments/cluster_counts.py                        # 36 minutes beside twenty other jobs on two cores
     python experiments/cluster_counts.py --corpora generated    # the generated motion alone, which needs no files
 
 Every training segment is there at five paces (.90 to 1.10), and as its mirror image: ten rows each. Both embeddings;

@@ -59,7 +59,7 @@ def complexity(qpos: Float[np.ndarray, "T 36"], rate_hz: float) -> float:
     """How much a clip asks of a robot: the root mean square of speeds, of joints over their motors' limits and of the
     root over 2 m/s and 2 rad/s, times how many of these 35 move independently (the participation ratio).
 
-    A stand is near 0, a walk about 1 and a break dance several.
+    A stand has 0.
     """
     qvel = velocities(np.asarray(qpos, np.float64), rate_hz)
     linear = rotate_inverse(qpos[:, 3:7].astype(np.float64), qvel[:, :3])
