@@ -14,6 +14,7 @@ at assist 0 in converged C MuJoCo. Finished trainings are not done again. The ta
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 from real_experts import CONFIG, EXPERTS, clips_and_clusters
 
@@ -122,6 +124,28 @@ def table(folder: Path) -> list[str]:
     )
 
 
+def draw(folder: Path) -> None:
+    """Survival against minutes, a panel an expert: each seed a dot, their mean a line."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    figure, panels = plt.subplots(1, len(EXPERTS), figsize=(3.0 * len(EXPERTS), 3.0), sharey=True, layout="constrained")
+    for column, (panel, name) in enumerate(zip(panels, EXPERTS, strict=True)):
+        for colour, recipe in enumerate(one for one in RECIPES if any(run["recipe"] == one for run in runs)):
+            found: dict[float, list[float]] = {}
+            for mark in (mark for run in runs if run["recipe"] == recipe for mark in run["marks"]):
+                found.setdefault(mark["minutes"], []).append(mark["competence"][column]["expert_seconds"][0])
+            at = sorted(found)
+            panel.plot(at, [np.mean(found[minutes]) for minutes in at], color=f"C{colour}", label=recipe)
+            panel.plot([x for x in at for _ in found[x]], [y for x in at for y in found[x]], ".", color=f"C{colour}")
+        panel.axhline(runs[0]["marks"][0]["competence"][column]["open_loop_seconds"][0], color="grey", ls=":")
+        panel.set(title=name, xscale="log", xlabel="minutes", ylim=(0, SCORE.seconds))
+        panel.set_xticks(at, [f"{minutes:g}" for minutes in at])
+        panel.minorticks_off()
+    panels[0].set_ylabel(f"survival, s of {SCORE.seconds:g} (dotted: open loop)")
+    panels[0].legend(frameon=False)
+    figure.savefig(folder / "curves.png", dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     """All trainings that are missing, then the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,9 +164,10 @@ def main() -> None:
             out = folder / f"{recipe}_{seed}.json"
             if not (out.exists() and json.loads(out.read_text())["done"]):
                 train(recipe, seed, given.minutes, clock, out)
-            note = f"`python experiments/dream_vs_ppo.py`, {machine()}; {unit}"
+            note = f"`{' '.join(['python', *sys.argv])}`, {machine()}; {unit}"
             text = "\n".join(["# Dreamed experts beside PPO's", "", note, "", *table(folder)])
-            (folder / "RESULT.md").write_text(text + "\n")
+            (folder / "RESULT.md").write_text(text + "\n\n![Survival against minutes](curves.png)\n")
+            draw(folder)
 
 
 if __name__ == "__main__":

@@ -195,10 +195,11 @@ def with_bank(config: StudyConfig, folder: str) -> StudyConfig:
     """
     kept = load_kept(Path(folder))
     motions, assist = kept.config["motions"], kept.card.assist
-    own = replace(config.motions, **{name: motions[name] for name in ("synthetic_seconds", "take_seconds", "seed")})
+    own = {name: motions[name] for name in ("synthetic_seconds", "take_seconds", "seed")}
+    given = {"curate": motions.get("curate", False)}
     return replace(
         config,
-        motions=config.motions if config.motions.path else own,
+        motions=replace(config.motions, **given if config.motions.path else own),
         clusters=(kept.card.clusters,),
         bank=folder,
         assist=assist,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.errors import InputError
+from scaling.experts.kept import check_kept, load_kept
 from scaling.motion.augment import AugmentConfig
 from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
 from scaling.motion.embed import EmbedConfig
@@ -111,3 +112,11 @@ def test_what_was_added_changes_no_hash_until_it_is_asked_for() -> None:
     assert stages.selection_key(config) == {}
     with pytest.raises(ValueError, match="selection 'best'"):
         StudyConfig(selection="best")  # type: ignore[arg-type]
+
+
+def test_clips_given_to_a_kept_bank_become_the_corpus_that_it_learned(shared: Path, tmp_path: Path) -> None:
+    """Curated, they would be other segments than those of the bank."""
+    bank = Path(__file__).parents[2] / "experiments/banks/g1_moves"
+    config = quickstart(str(shared / "motions/g1_29dof/g1_moves"), bank=str(bank))
+    assert not config.motions.curate
+    check_kept(bank, load_kept(bank), built(config, ArtifactStore(tmp_path)))
