@@ -23,6 +23,7 @@ from scaling.bridge.stream import StreamReference
 from scaling.bridge.transport import Transport
 from scaling.bridge.watchdog import KEY_A, KEY_START
 from scaling.errors import InputError
+from scaling.motion.paths import motion_paths
 from scaling.motion.read import read_motion
 from scaling.policy.load import LoadedPolicy, load_policy
 from scaling.record.files import told
@@ -121,6 +122,8 @@ def _check(
         raise InputError(f"transport is {transport!r}; use one of {', '.join(TRANSPORTS)}")
     if (motion_path is None) == (stream is None):
         raise InputError("a bridge follows one thing: give either --motion CLIP or --stream ADDRESS")
+    if motion_path is not None:
+        motion_paths(motion_path)  # before a policy is opened for nothing
     if not 0.0 <= assist <= 1.0:
         raise InputError(f"assist is {assist}; give a harness strength from 0 to 1")
     if stream is not None and not realtime:
