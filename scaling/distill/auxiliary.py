@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from scaling.contract.layout import CHANGE_SCALE, sensed_state
-from scaling.contract.normaliser import Normaliser
-from scaling.distill.loss import smooth_l1
+from scaling.distill.loss import imitation_loss, smooth_l1
 from scaling.distill.rollout import Frozen
 from scaling.students import model
 from scaling.students.config import StudentConfig
@@ -35,13 +34,12 @@ def objective(
     label: Float[Array, "B T 29"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """What training minimises, and the imitation's part of it (all of it without a second head)."""
-    normaliser: Normaliser = frozen.normaliser
-    target = label / frozen.action_scale
+    normaliser, scale = frozen.normaliser, frozen.action_scale
     if not student.auxiliary:
-        loss = jnp.mean(smooth_l1(model.forward(student, params, normaliser(obs), start), target))
+        loss = jnp.mean(imitation_loss(student, params, normaliser, scale, obs, start, label))
         return loss, loss
     action, change = model.forward_both(student, params, normaliser(obs), start)
-    loss = jnp.mean(smooth_l1(action, target))
+    loss = jnp.mean(smooth_l1(action, label / scale))
     return loss + student.auxiliary * change_loss(change, obs, ~start[:, 1:]), loss
 
 

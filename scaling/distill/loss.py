@@ -1,15 +1,34 @@
 """The one definition of the distillation loss: SmoothL1 of normalised actions, over segments, then over families."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from scaling.contract.normaliser import Normaliser
+from scaling.students import model
+from scaling.students.config import StudentConfig
 
 
 def smooth_l1(prediction: Float[Array, "*b act"], target: Float[Array, "*b act"]) -> Float[Array, "*b"]:
     """x^2 / 2 below 1, |x| - 1/2 above, of the difference; mean over the action's entries."""
     return jnp.mean(optax.huber_loss(prediction, target, delta=1.0), axis=-1)
+
+
+def imitation_loss(
+    student: StudentConfig,
+    params: Any,
+    normaliser: Normaliser,
+    scale: Float[Array, "29"],
+    obs: Float[Array, "B T obs"],
+    start: Bool[Array, "B T"],
+    label: Float[Array, "B T 29"],
+) -> Float[Array, "B T"]:
+    """SmoothL1 at every position between the network's output and the label in units of `scale`."""
+    return smooth_l1(model.forward(student, params, normaliser(obs), start), label / scale)
 
 
 def by_family(

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from scaling.contract.normaliser import Normaliser
 from scaling.distill.auxiliary import objective
 from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
-from scaling.distill.loss import by_family, smooth_l1
+from scaling.distill.loss import by_family, imitation_loss
 from scaling.distill.mesh import Layout
 from scaling.distill.rollout import RUN_ONCE, Frozen
 from scaling.students import model
@@ -63,19 +62,6 @@ def make_init(student: StudentConfig, optimiser: optax.GradientTransformation) -
         return TrainState(params, jax.vmap(optimiser.init)(params), jnp.ones(keys.shape, bool), rates)
 
     return jax.jit(init, compiler_options=RUN_ONCE)
-
-
-def imitation_loss(
-    student: StudentConfig,
-    params: Any,
-    normaliser: Normaliser,
-    scale: Float[Array, "29"],
-    obs: Float[Array, "B T obs"],
-    start: Bool[Array, "B T"],
-    label: Float[Array, "B T 29"],
-) -> Float[Array, "B T"]:
-    """SmoothL1 at every position between the network's output and the label in units of `scale`."""
-    return smooth_l1(model.forward(student, params, normaliser(obs), start), label / scale)
 
 
 def make_update(

@@ -5,7 +5,6 @@ and one that builds into the folder of the attempt. So a sweep computes what `ru
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from scaling.experts.bank import load_card
 from scaling.motion.corpus import Corpus
+from scaling.record.files import read_json
 from scaling.record.store import Artifact, ArtifactStore, Input
 from scaling.students.count import parameters
 from scaling.study import corpus_stages, judge, stages, sweep_cost
@@ -89,7 +89,7 @@ def _bank_stepped(work: Path) -> int:
 
 
 def _students_stepped(work: Path) -> int:
-    cards = [json.loads(path.read_text()) for path in work.glob("*/student.json")]
+    cards = [read_json(path) for path in work.glob("*/student.json")]
     return sum(card["columns"]["env_steps"] for card in cards)
 
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -103,12 +103,21 @@ class CPhysics:
         self._spec = int(mujoco.mjtState.mjSTATE_CTRL.value | mujoco.mjtState.mjSTATE_QFRC_APPLIED.value)
         self._state_size = mujoco.mj_stateSize(self._models[0], mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
         self._last = _Room(*(np.empty((0,) * dimensions) for dimensions in (2, 3, 3)))
-        self._number = _number(self._models, options)
 
     def step(self, state: PhysicsState, ctrl: Array, force: Array, assist: Array, variant: Array) -> PhysicsState:
         """See `Physics.step`."""
         shapes = tuple(jax.ShapeDtypeStruct(array.shape, jnp.float32) for array in state)
         return PhysicsState(*host_call(self._number, self._host, shapes, *state, ctrl, force, assist, variant))
+
+    @cached_property
+    def _number(self) -> int:
+        """63 bits of all that decides what a control step of these models computes."""
+        digest = hashlib.sha256(repr((self.options, mujoco.__version__, np.asarray(ROOT_DAMPING).tolist())).encode())
+        for model in self._models:
+            binary = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+            mujoco.mj_saveModel(model, None, binary)
+            digest.update(binary.tobytes())
+        return int.from_bytes(digest.digest()[:8], "little") >> 1
 
     def _models_at(self, assist: float) -> list[mujoco.MjModel]:
         """The pool of models with the harness's damper at this strength."""
@@ -164,16 +173,6 @@ class CPhysics:
                 np.empty((size, substeps, self._state_size)),
             )
         return self._last
-
-
-def _number(models: Sequence[mujoco.MjModel], options: PhysicsOptions) -> int:
-    """63 bits of all that decides what a control step of these models computes."""
-    digest = hashlib.sha256(repr((options, mujoco.__version__, np.asarray(ROOT_DAMPING).tolist())).encode())
-    for model in models:
-        binary = np.empty(mujoco.mj_sizeModel(model), np.uint8)
-        mujoco.mj_saveModel(model, None, binary)
-        digest.update(binary.tobytes())
-    return int.from_bytes(digest.digest()[:8], "little") >> 1
 
 
 _VARIED_FIELDS = (
