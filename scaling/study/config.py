@@ -11,7 +11,7 @@ from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
 from scaling.distill.pretrain import PretrainConfig
 from scaling.experts.competence import CompetenceConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.kept import load_kept
 from scaling.experts.mesh import ExpertConfig
 from scaling.experts.ppo import PPOConfig

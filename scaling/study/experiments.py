@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import InputError
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
 from scaling.students.config import FAMILIES

@@ -22,7 +22,7 @@ from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, load_bank
 from scaling.experts.competence import CompetenceConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.kept import halved, save_kept
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
