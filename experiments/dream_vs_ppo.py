@@ -127,7 +127,8 @@ def table(folder: Path) -> list[str]:
 def draw(folder: Path) -> None:
     """Survival against minutes, a panel an expert: each seed a dot, their mean a line."""
     runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    figure, panels = plt.subplots(1, len(EXPERTS), figsize=(3.0 * len(EXPERTS), 3.0), sharey=True, layout="constrained")
+    marks = sorted({mark["minutes"] for run in runs for mark in run["marks"]})
+    figure, panels = plt.subplots(1, len(EXPERTS), figsize=(3.0 * len(EXPERTS), 3.5), sharey=True, layout="constrained")
     for column, (panel, name) in enumerate(zip(panels, EXPERTS, strict=True)):
         for colour, recipe in enumerate(one for one in RECIPES if any(run["recipe"] == one for run in runs)):
             found: dict[float, list[float]] = {}
@@ -138,10 +139,10 @@ def draw(folder: Path) -> None:
             panel.plot([x for x in at for _ in found[x]], [y for x in at for y in found[x]], ".", color=f"C{colour}")
         panel.axhline(runs[0]["marks"][0]["competence"][column]["open_loop_seconds"][0], color="grey", ls=":")
         panel.set(title=name, xscale="log", xlabel="minutes", ylim=(0, SCORE.seconds))
-        panel.set_xticks(at, [f"{minutes:g}" for minutes in at])
+        panel.set_xticks(marks, [f"{minutes:g}" for minutes in marks])
         panel.minorticks_off()
     panels[0].set_ylabel(f"survival, s of {SCORE.seconds:g} (dotted: open loop)")
-    panels[0].legend(frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     figure.savefig(folder / "curves.png", dpi=110)
     plt.close(figure)
 
@@ -151,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=(2.0, 4.0, 8.0, 16.0), help="when to score")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with, where another process has the rest")
     parser.add_argument("--recipes", nargs="+", choices=tuple(RECIPES), default=("ppo", "dream"))
     parser.add_argument("--core", type=int, help="hold to this core, and count processor time")
     given = parser.parse_args()
@@ -159,7 +161,7 @@ def main() -> None:
         os.sched_setaffinity(0, {given.core})
         folder, clock, unit = FOLDER / "one_core", time.process_time, "minutes of processor time on one core"
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.seeds):
         for recipe in given.recipes:
             out = folder / f"{recipe}_{seed}.json"
             if not (out.exists() and json.loads(out.read_text())["done"]):
