@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.bench import store
+from scaling.bench import formats, store
 from scaling.bench.row import Row
 from scaling.motion.clip import CONTROL_RATE_HZ, Motion, resample, velocities
 from scaling.motion.embed import embed
@@ -21,8 +21,11 @@ _RATE_HZ = 30.0
 _FILES = 4
 
 
-def rows(quick: bool, scratch: str | None = None) -> Iterator[Row]:
-    """Frames a second, counted at 50 Hz where a stage ends at 50 Hz; `scratch` is the folder of large stores."""
+def rows(quick: bool, scratch: str | None = None, motions: str = "../shared/motions") -> Iterator[Row]:
+    """Frames a second, counted at 50 Hz where a stage ends at 50 Hz; `scratch` is the folder of large stores.
+
+    `motions` is the folder of real files, whose rows a quick run leaves out.
+    """
     repeats = 5 if quick else 11
     take = generate("turn", 20.0, 0, rate_hz=_RATE_HZ)
     copies = 20 if quick else 100
@@ -42,6 +45,8 @@ def rows(quick: bool, scratch: str | None = None) -> Iterator[Row]:
     imported = yield from _import(take, repeats)
     embedded = medians({"embed": lambda: embed(steady.qpos[:1000], CONTROL_RATE_HZ)}, repeats)["embed"]
     yield Row("embed", min(1000, steady.frames) / embedded, "frames/s")
+    if not quick:
+        yield from formats.rows(Path(motions))
     yield from store.rows(quick, scratch, imported)
 
 
