@@ -18,9 +18,11 @@ from scaling.bench.row import Row
 from scaling.motion.clip import Motion, resample
 from scaling.motion.read import inspect, motion_paths, read_motion
 from scaling.record.progress import Progress, say, track
+from scaling.record.timing import medians
 from scaling.robot.rotations import angle_between
 
 _POOL_CLUSTERS, _POOL_S = 16, 180.0
+_LAFAN, _IMPORT = "csv36_xyzw_30hz", 200_000.0
 
 
 class Expected(NamedTuple):
@@ -186,6 +188,10 @@ def rows(motions: Path) -> Iterator[Row]:
             if complaint is not None:
                 say(f"{file}: {complaint}")
         yield Row("formats_as_documented", right, "files", target=len(files))
+        recordings = sorted((folder / _LAFAN).glob("*.csv"))
+        frames = sum(resample(read_motion(path)).frames for path in recordings)
+        ways = {"read": lambda: [resample(read_motion(path)) for path in recordings]}
+        yield Row("import_lafan1", frames / medians(ways, 3, clock=time.process_time)["read"], "frames/s", _IMPORT)
         shares = [worst_share(folder, pair) for pair in track(PAIRS, "pairs with one motion")]
         yield Row("pairs_that_agree", sum(share < 1.0 for share in shares), "pairs", target=len(PAIRS))
         yield Row("pairs_worst_over_allowed", max(shares), "", target=1.0, higher_is_better=False)

@@ -225,15 +225,7 @@ def _told(report: dict[str, Any]) -> list[str | Grid]:
     by_format: dict[str, list[dict[str, Any]]] = {}
     for clip in report["came_in"]:
         by_format.setdefault(clip["format"], []).append(clip)
-    rows = [
-        (
-            name,
-            len(clips),
-            ", ".join(f"{rate:g}" for rate in sorted({clip["rate_hz"] for clip in clips})),
-            _hours(clips),
-        )
-        for name, clips in sorted(by_format.items())
-    ]
+    rows = [(name, len(clips), _rates(clips), _hours(clips)) for name, clips in sorted(by_format.items())]
     words.append(Grid(("came in as", "clips", "Hz", "hours"), rows))
     rows = [(clip["clip"], "; ".join(clip["notes"])) for clip in report["came_in"] if clip["notes"]]
     if rows:
@@ -248,6 +240,10 @@ def _told(report: dict[str, Any]) -> list[str | Grid]:
     if report["mended"]:
         words.append(Grid(("mended", "how"), [(path, "; ".join(done)) for path, done in report["mended"].items()]))
     return words
+
+
+def _rates(clips: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{rate:.4g}" for rate in sorted({clip["rate_hz"] for clip in clips}))
 
 
 def _hours(clips: Sequence[dict[str, Any]]) -> float:

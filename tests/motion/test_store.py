@@ -141,7 +141,7 @@ def test_a_writer_that_dies_leaves_no_store(store: Store) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_store(store.folder, dying(), SMALL)
-    with pytest.raises(InputError, match="no store here"):
+    with pytest.raises(InputError, match="no corpus here"):
         open_store(store.folder)
     assert not list(store.folder.glob(".*"))
 

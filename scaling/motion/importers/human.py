@@ -51,8 +51,8 @@ def claims_headed_array(content: Content) -> bool:
 
 
 def _width(content: Content) -> int | None:
-    shape = np.shape(content.value) if content.container == "npy" else ()
-    return shape[1] if len(shape) == 2 else None
+    value = content.value if content.container == "npy" else None
+    return value.shape[1] if isinstance(value, np.ndarray) and value.ndim == 2 else None
 
 
 def read_skeleton(content: Content, given: Given) -> list[Record]:
