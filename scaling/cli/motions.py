@@ -12,6 +12,7 @@ from scaling.errors import InputError
 
 if TYPE_CHECKING:
     from scaling.motion.augment import AugmentConfig
+    from scaling.motion.curate import Verdict
     from scaling.motion.holdout import UnseenConfig
     from scaling.motion.read import Given
 
@@ -33,6 +34,7 @@ def add_verbs(verbs: Verbs) -> None:
     import_.add_argument("--uncurated", action="store_true", help="take every readable clip as it is")
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
+    import_.add_argument("--min-seconds", type=float, default=4.0, metavar="S", help="shortest segment (default 4)")
     import_.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
     unseen = import_.add_argument_group("families that nobody sees (split test_family)")
     unseen.add_argument("--test-family", action="append", default=[], metavar="NAME", help="family or recording")
@@ -54,8 +56,12 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _files(paths: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
+    from scaling.motion.corpus import is_corpus
     from scaling.motion.read import motion_paths
 
+    for path in paths:
+        if is_corpus(path):
+            raise InputError(f"{path}: a corpus already; give it to `scaling quickstart --motions`, or clips here")
     found = dict.fromkeys(file for path in paths for file in motion_paths(path))
     kept = [file for file in found if not any(_matches(file, pattern) for pattern in exclude)]
     if not kept:
@@ -152,11 +158,16 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.corpus import CorpusConfig, build_corpus
     from scaling.motion.gather import GatherConfig, gather
     from scaling.motion.holdout import hold_out
-    from scaling.motion.segment import SPLITS
+    from scaling.motion.segment import SPLITS, SegmentConfig
     from scaling.motion.store.export import STORE, Provenance, write_corpus
     from scaling.record.files import write_json
+    from scaling.record.progress import track
 
-    config, folder = CorpusConfig(seed=arguments.seed), Path(arguments.out)
+    try:
+        config = CorpusConfig(SegmentConfig(min_seconds=arguments.min_seconds), seed=arguments.seed)
+    except ValueError as error:
+        raise InputError(f"{error}; change --min-seconds") from None
+    folder = Path(arguments.out)
     unseen, copies = _asked(arguments)
     files = _watched(_files(arguments.paths, arguments.exclude), "reading")
     judged = GatherConfig(curate=None) if arguments.uncurated else None
@@ -171,7 +182,8 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     refused |= strays
     scores = {where: verdict.score for where, verdict in gathered.verdicts.items()}
     takes = {motion.name: Provenance(where, scores.get(where)) for where, motion in gathered.clips.items()}
-    corpus = write_corpus(folder, augmented(dealt, copies), dealt.refused, settings(dealt, copies), takes)
+    segments = track(augmented(dealt, copies), "writing segments")
+    corpus = write_corpus(folder, segments, dealt.refused, settings(dealt, copies), takes)
     verdicts = {
         where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}
         for where, one in gathered.verdicts.items()
@@ -192,7 +204,7 @@ def _import(arguments: argparse.Namespace) -> Outcome:
             "recording": motion.group,
             "split": split_of[motion.name],
             "score": scores.get(where),
-            "notes": list(motion.notes),
+            "notes": [note for note in motion.notes if note not in _done(gathered.verdicts.get(where))],
         }
         for where, motion in gathered.clips.items()
         if motion.name in split_of
@@ -217,6 +229,10 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     return Outcome(report, _told(report))
 
 
+def _done(verdict: "Verdict | None") -> tuple[str, ...]:
+    return () if verdict is None else verdict.done
+
+
 def _told(report: dict[str, Any]) -> list[str | Grid]:
     """What an import did, in words."""
     words: list[str | Grid] = [pairs({name: report[name] for name in _SHOWN})]
@@ -225,8 +241,8 @@ def _told(report: dict[str, Any]) -> list[str | Grid]:
     by_format: dict[str, list[dict[str, Any]]] = {}
     for clip in report["came_in"]:
         by_format.setdefault(clip["format"], []).append(clip)
-    rows = [(name, len(clips), _rates(clips), _hours(clips)) for name, clips in sorted(by_format.items())]
-    words.append(Grid(("came in as", "clips", "Hz", "hours"), rows))
+    rows = [(name, len(clips), _rates(clips), _minutes(clips)) for name, clips in sorted(by_format.items())]
+    words.append(Grid(("came in as", "clips", "Hz", "minutes"), rows))
     rows = [(clip["clip"], "; ".join(clip["notes"])) for clip in report["came_in"] if clip["notes"]]
     if rows:
         words.append(Grid(("clip", "remarks"), rows))
@@ -246,8 +262,8 @@ def _rates(clips: Sequence[dict[str, Any]]) -> str:
     return ", ".join(f"{rate:.4g}" for rate in sorted({clip["rate_hz"] for clip in clips}))
 
 
-def _hours(clips: Sequence[dict[str, Any]]) -> float:
-    return sum(float(clip["seconds"]) for clip in clips) / 3600.0
+def _minutes(clips: Sequence[dict[str, Any]]) -> float:
+    return sum(float(clip["seconds"]) for clip in clips) / 60.0
 
 
 def _cluster(arguments: argparse.Namespace) -> Outcome:

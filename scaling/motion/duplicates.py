@@ -10,8 +10,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from scaling.motion.augment import MIRROR_JOINTS, MIRROR_SIGNS, SPEEDS
 from scaling.motion.clip import Motion
+from scaling.record.progress import track
 from scaling.robot.g1 import JOINT_NAMES
 
+_MANY = 16  # clips from which a bar is worth showing
 _EQUAL = 1e-5  # m and rad: what writing a clip as text may cost it
 # The joints that every format holds: legs and the waist's yaw.
 _COLUMNS = [place for place, name in enumerate(JOINT_NAMES) if place < 12 or name == "waist_yaw_joint"]
@@ -110,7 +112,7 @@ def find_matches(motions: Sequence[Motion], config: DuplicateConfig | None = Non
     config = config or DuplicateConfig()
     probes = [probe for clip, motion in enumerate(motions) for probe in _probes(clip, motion, config)]
     found = {(match.first, match.second): (0.0, match) for match in _identical(motions)}
-    for other, motion in enumerate(motions):
+    for other, motion in enumerate(track(motions, "looking for copies") if len(motions) > _MANY else motions):
         for probe, place in _candidates(probes, _legs(motion, config.coarse_hz), config):
             pair = (min(probe.clip, other), max(probe.clip, other))
             if probe.clip == other or (pair in found and found[pair][0] == 0.0):

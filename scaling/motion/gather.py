@@ -15,6 +15,7 @@ from scaling.motion.read import Given, read_file
 from scaling.motion.spool import Spool
 from scaling.robot.g1 import NQ
 
+_REMEDY = "repair the clip, leave it out, or take all clips as they are (--uncurated)"
 _AS_LONG = 0.95  # of the longest copy: so long are its equals in other formats
 
 
@@ -71,7 +72,7 @@ def gather(
                 motion = verdict.motion
                 verdicts[where] = replace(verdict, motion=_emptied(motion))
                 if verdict.reasons:
-                    refused[where] = f"{where}: {'; '.join(verdict.reasons)}; repair the clip or leave it out."
+                    refused[where] = f"{where}: {'; '.join(verdict.reasons)}; {_REMEDY}."
                     continue
             spool.add(motion.qpos)
             read[where] = _emptied(motion)

@@ -54,8 +54,8 @@ def cut(qpos: Float[np.ndarray, "T 36"], rate_hz: float, config: SegmentConfig) 
     shortest, longest = int(np.ceil(config.min_seconds * rate_hz)), int(config.max_seconds * rate_hz)
     if count < shortest:
         raise InputError(
-            f"{count / rate_hz:.1f} s, shorter than the shortest segment of {config.min_seconds:g} s; "
-            "give a longer clip or lower min_seconds."
+            f"{count / rate_hz:.2f} s, shorter than the shortest segment of {config.min_seconds:g} s; "
+            "give a longer clip or lower min_seconds (of an import --min-seconds)."
         )
     pieces = round(count / (config.target_seconds * rate_hz))
     pieces = int(np.clip(pieces, int(np.ceil(count / longest)), count // shortest))
