@@ -27,7 +27,7 @@ from scaling.bench.ppo import Sizes, Training
 from scaling.bench.row import machine
 from scaling.dynamics.train import TrainConfig
 from scaling.experts.competence import CompetenceConfig, measure_competence
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.loop import pad_clusters
 from scaling.experts.mesh import ExpertConfig, Program, gather
 from scaling.experts.ppo import PPOConfig

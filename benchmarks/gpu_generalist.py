@@ -20,7 +20,7 @@ import numpy as np
 from scaling.bench.row import machine
 from scaling.dynamics.train import TrainConfig
 from scaling.experts.bank import BANK_POLICY, Bank
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.loop import pad_clusters
 from scaling.experts.mesh import Program
 from scaling.motion.clip import resample

@@ -24,7 +24,7 @@ from scaling.dynamics.card import text
 from scaling.dynamics.data import CollectConfig
 from scaling.experts.bank import load_bank, save_bank
 from scaling.experts.competence import CompetenceConfig, measure_competence
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.kept import halved, save_kept
 from scaling.experts.simulator import card_simulator
 from scaling.motion.corpus import Corpus

@@ -32,7 +32,7 @@ from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.train import TrainConfig
 from scaling.experts.competence import CompetenceConfig, measure_competence
 from scaling.experts.critic import CriticConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.loop import pad_clusters
 from scaling.experts.mesh import ExpertConfig, Program
 from scaling.record.files import write_json

@@ -14,7 +14,7 @@ from typing import Any
 
 from scaling.bench.row import machine
 from scaling.distill.direct import DirectConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore

@@ -14,7 +14,7 @@ from scaling.bench.row import Row
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
 from scaling.dynamics.soles import SOLE_FEATURES
 from scaling.dynamics.state import FEATURES
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.record.timing import medians
 from scaling.robot.g1 import NUM_JOINTS, NV
 from scaling.tracking.env import TrackingEnv

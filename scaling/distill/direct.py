@@ -21,7 +21,7 @@ from scaling.distill.group import RunSpec
 from scaling.distill.rollout import STUDENT_OBS
 from scaling.distill.student import Student, policy
 from scaling.errors import InputError
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.loop import chunk_of, read_left, train_actors
 from scaling.experts.mesh import Program
 from scaling.experts.roster import WaveConfig

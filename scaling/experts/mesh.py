@@ -14,7 +14,8 @@ from jaxtyping import Bool, UInt32
 from scaling.dynamics import artifact
 from scaling.experts.actor import Actors
 from scaling.experts.bank import Bank
-from scaling.experts.dream import DreamConfig, Dreamer, DreamState, normaliser_of
+from scaling.experts.dream import Dreamer, DreamState, normaliser_of
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.ppo import PPOConfig, Trainer, TrainState, actor_bank
 from scaling.tracking.env import Task, TrackingEnv
 from scaling.tracking.episode import select

@@ -16,7 +16,7 @@ from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
 from scaling.experts.bank import Bank, BankCard, save_bank
 from scaling.experts.competence import CompetenceConfig, measure_competence
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.loop import chunk_of, read_left, train_actors
 from scaling.experts.mesh import ExpertConfig, Program, expert_mesh
 from scaling.experts.roster import WaveConfig

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from scaling.contract.layout import seen
 from scaling.contract.observation import LOOK_AHEAD
@@ -11,7 +11,7 @@ from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
 from scaling.distill.pretrain import PretrainConfig
 from scaling.experts.competence import CompetenceConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.kept import load_kept
 from scaling.experts.mesh import ExpertConfig
 from scaling.experts.ppo import PPOConfig
@@ -151,6 +151,17 @@ class StudyConfig:
         strengths = {self.assist, self.experts.assist, self.val.assist, self.dagger.assist}
         if len(strengths) != 1:
             raise ValueError(f"assist {sorted(strengths)}: one value for experts, val, dagger and the study")
+
+    def overridden(self, name: str, value: Any) -> "StudyConfig | None":
+        """The study with what hangs together changed as one: `assist` everywhere, `experts` by a recipe's name."""
+        if name == "experts" and isinstance(value, str):
+            return with_experts(self, value)
+        if name != "assist":
+            return None
+        if isinstance(self.experts, DreamConfig) and value != 0:
+            raise ValueError("dreamed experts know no harness; set experts=ppo first")
+        parts = {part: replace(getattr(self, part), assist=value) for part in ("experts", "val", "dagger")}
+        return replace(self, assist=value, **parts)
 
     def experts_for(self, k: int) -> ExpertConfig:
         """The training of one of `k` experts under `expert_budget`; ValueError where the share is not whole."""

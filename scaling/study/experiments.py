@@ -2,17 +2,17 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from scaling.errors import InputError
-from scaling.experts.dream import DreamConfig
 from scaling.motion.corpus import Corpus
+from scaling.record.override import override
 from scaling.record.store import ArtifactStore
 from scaling.students.config import FAMILIES
 from scaling.study import corpus_stages, judge, stages
-from scaling.study.config import StudyConfig, quickstart, with_experts
+from scaling.study.config import StudyConfig, quickstart
 from scaling.study.results import record_run, rows_of_group
 
 _SIZES = ("0.05M", "0.2M")
@@ -30,52 +30,6 @@ def experiment(name: str) -> StudyConfig:
         raise InputError(f"no experiment is called {name!r}; did you mean {' or '.join(near)}?")
     family, size = name.split("-", 1)
     return replace(quickstart(), name=name, clusters=(4,), families=(family,), sizes=(size,), arms=(1.0,), seeds=1)
-
-
-def override(config: Any, path: str, value: Any) -> Any:
-    """The config with one figure replaced, by dotted path (`dagger.updates`); tuples take several values.
-
-    `experts` itself takes the name of a recipe.
-
-    Raises InputError, with the nearest names, for a path that leads nowhere, and for a value that the config refuses.
-    """
-    head, _, rest = path.partition(".")
-    known = [field.name for field in fields(config)] if is_dataclass(config) else []
-    if head not in known:
-        near = difflib.get_close_matches(head, known, n=3, cutoff=0.3) or known
-        raise InputError(f"--set {path}: there is no {head!r} here; did you mean {' or '.join(near) or 'nothing'}?")
-    current = getattr(config, head)
-    if isinstance(config, StudyConfig) and path == "experts":
-        try:
-            return with_experts(config, value)
-        except ValueError as error:
-            raise InputError(f"--set {path}={value}: {error}") from None
-    if isinstance(config, StudyConfig) and path == "assist":  # one value is in force everywhere
-        strength = _like(current, value, path)
-        if isinstance(config.experts, DreamConfig) and strength != 0:
-            raise InputError(f"--set {path}={value}: dreamed experts know no harness; --set experts=ppo first")
-        parts = {part: replace(getattr(config, part), assist=strength) for part in ("experts", "val", "dagger")}
-        return replace(config, assist=strength, **parts)
-    new = override(current, rest, value) if rest else _like(current, value, path)
-    try:
-        return replace(config, **{head: new})
-    except ValueError as error:
-        raise InputError(f"--set {path}={value}: {error}") from None
-
-
-def _like(current: Any, value: Any, path: str) -> Any:
-    """`value` (perhaps text) as the type of the figure that it replaces."""
-    try:
-        if isinstance(current, tuple):
-            items = [item for item in value.split(",") if item] if isinstance(value, str) else value
-            return tuple(_like(current[0], item, path) if current else item for item in items)
-        if isinstance(current, bool):
-            return {"true": True, "false": False}[str(value).lower()]
-        if isinstance(current, int | float):
-            return type(current)(value)
-    except (ValueError, TypeError, KeyError):
-        raise InputError(f"--set {path}={value}: {value!r} is not of the kind of {current!r}") from None
-    return value
 
 
 def run_experiment(

@@ -19,7 +19,7 @@ from scaling.distill.valset import ValSet, load_conflict, make_valset
 from scaling.dynamics.artifact import FOLDER as SIMULATOR
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, competent, load_bank, load_card, save_bank
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.kept import load_kept
 from scaling.experts.simulator import card_simulator, keep_card
 from scaling.experts.train import train_bank

@@ -1,7 +1,6 @@
 """A sweep as a list of frozen runs made by small combinators, and the graph of jobs that the runs come down to."""
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from scaling.errors import InputError
 from scaling.record.hashing import content_hash
+from scaling.record.override import override
 
 SCHEMA = 1  # of what a job's key covers; raised when old keys must not be found again
 
@@ -100,7 +100,7 @@ def _check(axes: Mapping[str, Sequence[Any]]) -> None:
 def _with(run: Run, changes: Mapping[str, Any]) -> Run:
     config = run.config
     for path, value in changes.items():
-        config = replaced(config, path, value)
+        config = override(config, path, value)
     words = [f"{path}={_word(value)}" for path, value in changes.items()]
     return Run(config, " ".join([run.name, *words]).strip())
 
@@ -109,40 +109,6 @@ def _word(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ",".join(map(_word, value))
     return f"{value:g}" if isinstance(value, float) else str(getattr(value, "name", value))
-
-
-def replaced(config: Any, path: str, value: Any) -> Any:
-    """The config with one figure replaced by dotted path, checked anew. InputError names the nearest for a typo."""
-    if type(config).__module__ == "scaling.study.config":
-        from scaling.study.experiments import override  # knows what hangs together in a study
-
-        if not dataclasses.is_dataclass(value):
-            return override(config, path, value)
-    return _replaced(config, path, value, path)
-
-
-def _replaced(config: Any, path: str, value: Any, whole: str) -> Any:
-    head, _, rest = path.partition(".")
-    known = [one.name for one in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
-    if head not in known:
-        near = difflib.get_close_matches(head, known, n=3, cutoff=0.3) or known
-        raise InputError(f"{whole}: there is no {head!r} here; did you mean {' or '.join(near) or 'nothing'}?")
-    current = getattr(config, head)
-    new = _replaced(current, rest, value, whole) if rest else _like(current, value, whole)
-    try:
-        return dataclasses.replace(config, **{head: new})
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{whole}={value}: {error}") from None
-
-
-def _like(current: Any, value: Any, path: str) -> Any:
-    """A number where a number stood."""
-    if isinstance(current, int | float) and not isinstance(current, bool) and not isinstance(value, int | float):
-        try:
-            return type(current)(value)
-        except (TypeError, ValueError):
-            raise InputError(f"{path}={value}: {value!r} is not of the kind of {current!r}") from None
-    return value
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
@@ -264,5 +230,5 @@ class Sweep:
 
     def override(self, path: str, value: Any) -> "Sweep":
         """The sweep with one figure replaced in every run."""
-        changed = Runs(Run(replaced(run.config, path, value), run.name) for run in self.runs)
+        changed = Runs(Run(override(run.config, path, value), run.name) for run in self.runs)
         return dataclasses.replace(self, runs=Runs(dict.fromkeys(changed)))

@@ -5,7 +5,7 @@ Estimates of this kind are right within a factor of about three; a plan uses wha
 
 from dataclasses import dataclass
 
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.students.count import parameters, training_flops_per_token
 from scaling.study.config import StudyConfig
 from scaling.study.stages import student_config

@@ -13,7 +13,7 @@ from scaling.contract.observation import EXPERT_TERMS, observation_dim
 from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.state import FEATURES
 from scaling.dynamics.train import TrainConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.record.timing import medians
 
 KEYS = {"name", "value", "unit", "target", "higher_is_better", "ratio_to", "machine"}

@@ -16,7 +16,7 @@ from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
 from scaling.experts.actor import OBS
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.imagine import remember
 from scaling.students.config import StudentConfig
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv

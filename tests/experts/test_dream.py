@@ -19,7 +19,8 @@ from scaling.experts.bank import load_bank
 from scaling.experts.checkpoint import Checkpoints
 from scaling.experts.competence import CompetenceConfig
 from scaling.experts.critic import CriticConfig
-from scaling.experts.dream import DreamConfig, Dreamer, normaliser_of
+from scaling.experts.dream import Dreamer, normaliser_of
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.imagine import episodes, imagine, valued
 from scaling.experts.loop import pad_clusters
 from scaling.experts.memory import belongs, finite, written

@@ -8,7 +8,7 @@ from jax import export
 
 from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.train import TrainConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.mesh import Program
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.synthetic import generate

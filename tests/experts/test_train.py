@@ -16,7 +16,7 @@ import pytest
 
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, competent
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import EMPTY, Roster, WaveConfig, exchange, open_roster
 from scaling.experts.train import check_clips, train_bank

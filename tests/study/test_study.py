@@ -22,13 +22,14 @@ from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, load_bank
 from scaling.experts.competence import CompetenceConfig
-from scaling.experts.dream import DreamConfig
+from scaling.experts.dream_config import DreamConfig
 from scaling.experts.kept import halved, save_kept
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
 from scaling.motion.read import write_npz
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import corpus_motions, generate
+from scaling.record.override import override
 from scaling.record.runs import read_log, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import read_table, rows_of
@@ -310,21 +311,21 @@ def test_students_may_do_without_experts_below_target(tmp_path):
 def test_one_assist_is_in_force_everywhere():
     with pytest.raises(ValueError, match=r"assist \[0.1, 0.5\]"):
         tiny(assist=0.5)
-    config = experiments.override(tiny(), "assist", "0.5")
+    config = override(tiny(), "assist", "0.5")
     assert config.experts.assist == config.dagger.assist == config.val.assist == 0.5
 
 
 def test_a_recipe_of_experts_brings_its_harness():
     assert quickstart().assist == quickstart().experts.assist == 0.0
-    config = experiments.override(quickstart(), "experts", "ppo")
+    config = override(quickstart(), "experts", "ppo")
     assert isinstance(config.experts, PPOConfig)
     assert config.assist == config.experts.assist == config.val.assist == config.dagger.assist == 0.1
-    assert experiments.override(config, "experts", "dream") == quickstart()
+    assert override(config, "experts", "dream") == quickstart()
     assert config == quickstart(experts="ppo")
-    with pytest.raises(InputError, match=r"--set experts=pop: .*one of \['dream', 'ppo'\]"):
-        experiments.override(config, "experts", "pop")
-    with pytest.raises(InputError, match="--set experts=ppo first"):
-        experiments.override(quickstart(), "assist", "0.1")
+    with pytest.raises(InputError, match=r"experts=pop: .*one of \['dream', 'ppo'\]"):
+        override(config, "experts", "pop")
+    with pytest.raises(InputError, match="set experts=ppo first"):
+        override(quickstart(), "assist", "0.1")
 
 
 def test_a_study_says_what_its_students_are():
@@ -334,25 +335,25 @@ def test_a_study_says_what_its_students_are():
         assert plain == ladder(family, "0.2M", observation_dim(STUDENT_TERMS))
     changed = config
     for path, value in {"look_ahead": "10", "auxiliary": "0.5", "dtype": "bfloat16", "remat": "true"}.items():
-        changed = experiments.override(changed, path, value)
+        changed = override(changed, path, value)
     found = student_config(changed, "gru", "0.2M")
     assert (found.look_ahead, found.auxiliary, found.dtype, found.remat) == ((10,), 0.5, "bfloat16", True)
-    assert experiments.override(config, "look_ahead", "").look_ahead == ()
-    assert experiments.override(config, "pretrain.hours", "0.5").pretrain == PretrainConfig(hours=0.5)
+    assert override(config, "look_ahead", "").look_ahead == ()
+    assert override(config, "pretrain.hours", "0.5").pretrain == PretrainConfig(hours=0.5)
     with pytest.raises(InputError, match="look_ahead is"):
-        experiments.override(config, "look_ahead", "7")
+        override(config, "look_ahead", "7")
     for path, value in (("dtype", "float16"), ("auxiliary", "-1"), ("pretrain.hours", "-1")):
         with pytest.raises(InputError, match=f"{path.split('.')[-1]}={value}"):
-            experiments.override(config, path, value)
+            override(config, path, value)
 
 
 def test_overrides_by_dotted_path_and_their_typos():
-    assert experiments.override(tiny(), "dagger.updates", "7").dagger.updates == 7
-    assert experiments.override(tiny(), "experts.hidden", "8,4").experts.hidden == (8, 4)
+    assert override(tiny(), "dagger.updates", "7").dagger.updates == 7
+    assert override(tiny(), "experts.hidden", "8,4").experts.hidden == (8, 4)
     with pytest.raises(InputError, match="did you mean updates"):
-        experiments.override(tiny(), "dagger.update", 7)
+        override(tiny(), "dagger.update", 7)
     with pytest.raises(InputError, match="not of the kind"):
-        experiments.override(tiny(), "dagger.updates", "many")
+        override(tiny(), "dagger.updates", "many")
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest_names():

@@ -10,6 +10,7 @@ import pytest
 
 from scaling.errors import InputError
 from scaling.record.hashing import added, content_hash
+from scaling.record.override import override
 from scaling.study.sweep import (
     Job,
     Run,
@@ -19,7 +20,6 @@ from scaling.study.sweep import (
     differences,
     grid,
     job_key,
-    replaced,
     runs,
     seeds,
     simple_jobs,
@@ -70,11 +70,14 @@ def test_zip_seeds_chain_and_where_compose():
 
 def test_a_typo_in_a_path_is_answered_with_the_nearest_name():
     with pytest.raises(InputError, match="did you mean rate"):
-        replaced(Config(), "inner.rat", 1.0)
-    with pytest.raises(InputError, match=r"inner\.rate=-1: rate -1: above 0"):
+        override(Config(), "inner.rat", 1.0)
+    with pytest.raises(InputError, match=r"inner\.rate=-1: rate -1.0: above 0"):
         grid(Config(), {"inner.rate": (-1,)})
-    with pytest.raises(InputError, match="not of the kind of 1"):
-        replaced(Config(), "size", "many")
+    for wrong in ("many", 1.5, "1.5"):
+        with pytest.raises(InputError, match="not of the kind of 1"):
+            override(Config(), "size", wrong)
+    with pytest.raises(InputError, match=r"^inner\.rat: there is no 'rat'"):
+        override(Config(), "inner.rat", 1)
 
 
 def test_what_differs_between_two_configs():
