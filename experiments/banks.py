@@ -59,7 +59,7 @@ def main() -> None:
     )
     store = ArtifactStore(given.out.resolve() / given.name)
     made = corpus_stages.corpus_stage(store, config)
-    clusters = corpus_stages.cluster_stage(store, made, 4, config.seed)
+    clusters = corpus_stages.cluster_stage(store, made, corpus_stages.embedding_stage(store, made), 4, config.seed)
     trained = stages.bank_stage(store, config, made, clusters)
     corpus, grouped = Corpus.load(made.path), corpus_stages.load_clusters(clusters)
     clips, members = corpus_stages.store_of(corpus), grouped.experts(corpus)

@@ -42,8 +42,8 @@ def main() -> None:
     config = replace(quickstart(bank=BANK), sizes=SIZES)
     store = ArtifactStore(OUT.resolve() / "store")
     artifact = corpus_stages.corpus_stage(store, config)
-    corpus, k = Corpus.load(artifact.path), config.clusters[0]
-    clusters = corpus_stages.cluster_stage(store, artifact, k, config.seed, config.bank)
+    corpus = Corpus.load(artifact.path)
+    clusters = corpus_stages.kept_cluster_stage(store, artifact, BANK)
     bank = stages.bank_stage(store, config, artifact, clusters)
     valset = stages.valset_stage(store, config, artifact, clusters, bank)
     teacher = stages.load_teacher(clusters, bank, valset)

@@ -62,7 +62,7 @@ def main() -> None:
             group = stages.students_stage(store, config, corpus, [teaching], family, SIZE)
             lines.append(line(store, config, corpus, f"{name} + DAgger", family, group, runs, made + group.seconds))
     config = study(DREAM)
-    clusters = corpus_stages.cluster_stage(store, corpus, 4, config.seed)
+    clusters = corpus_stages.cluster_stage(store, corpus, corpus_stages.embedding_stage(store, corpus), 4, config.seed)
     alone = stages.direct_runs(config, Corpus.load(corpus.path), corpus_stages.load_clusters(clusters))
     for family in config.families:
         group = stages.direct_stage(store, config, corpus, clusters, family, SIZE)

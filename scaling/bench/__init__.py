@@ -12,7 +12,7 @@ ROOMS = ("robot", "motion", "experts", "students", "laws", "sweep", "bridge")
 def measure_room(room: str, quick: bool = False, **more: Any) -> Iterator[Row]:
     """The rows of a room, each as soon as it is measured; `quick` takes smaller sizes and fewer repetitions.
 
-    `more` is the room's own: `algorithm` of "experts", `scratch` of "motion".
+    `more` is the room's own: `algorithm` of "experts", `scratch` and `motions` of "motion".
     """
     if room not in ROOMS:
         raise ValueError(f"room {room!r}: one of {ROOMS}")

@@ -29,6 +29,7 @@ from scaling.motion.store.shards import FRAME_BYTES, StoreConfig
 from scaling.motion.store.store import Store, open_store, write_store
 from scaling.motion.store.windows import WindowConfig, windows_of
 from scaling.motion.synthetic import FAMILIES, corpus_motions
+from scaling.record.progress import Progress
 from scaling.record.timing import medians
 
 SIZES = {"0.2M": 200_000, "2M": 2_000_000, "20M": 20_000_000}
@@ -48,7 +49,7 @@ def rows(quick: bool, scratch: str | None, import_rate: float) -> Iterator[Row]:
         _check_room(Path(folder), max(sizes.values()))
         found: dict[str, dict[str, Drawn]] = {}
         for name, frames in sizes.items():
-            store = write_store(Path(folder) / name, grown(base, ways, frames))
+            store = write_store(Path(folder) / name, _watched(grown(base, ways, frames), f"store of {name}", frames))
             if name == "0.2M":
                 rates = yield from _write_rates(store, Path(folder))
             MappedFrames(store)
@@ -87,6 +88,19 @@ def grown(
                 name, origin = f"{motion.name}~{copy}", motion.name
             yield ClipRow(name, motion.name, motion.group, origin=origin, cluster=FAMILIES.index(motion.family)), qpos
             frames -= len(qpos)
+
+
+def _watched(
+    clips: Iterator[tuple[ClipRow, Float[np.ndarray, "T 36"]]], title: str, frames: int
+) -> Iterator[tuple[ClipRow, Float[np.ndarray, "T 36"]]]:
+    """The clips, under a bar of their frames."""
+    done = 0
+    with Progress(title, frames) as progress:
+        progress.update(0)
+        for row, qpos in clips:
+            yield row, qpos
+            done += len(qpos)
+            progress.update(done)
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,16 @@ def add_verbs(verbs: Verbs) -> None:
     bench.add_argument("room", choices=ROOMS, metavar="|".join(ROOMS))
     bench.add_argument("--quick", action="store_true", help="under 45 s on two cores once compiled programs are cached")
     bench.add_argument("--algorithm", choices=("ppo", "dream", "both"), help="of `bench experts` (default ppo)")
+    bench.add_argument("--motions", metavar="DIR", help="of `bench motion`: real files (default ../shared/motions)")
     bench.add_argument("--scratch", metavar="DIR", help="of `bench motion`: where its stores of up to 6 GB are put")
 
 
 def _bench(arguments: argparse.Namespace) -> Outcome:
     if arguments.algorithm and arguments.room != "experts":
         raise InputError(f"--algorithm is for bench experts: leave it out of bench {arguments.room}")
-    if arguments.scratch and arguments.room != "motion":
-        raise InputError(f"--scratch is for bench motion: leave it out of bench {arguments.room}")
+    for name in ("scratch", "motions"):
+        if getattr(arguments, name) and arguments.room != "motion":
+            raise InputError(f"--{name} is for bench motion: leave it out of bench {arguments.room}")
     from dataclasses import asdict
 
     from scaling.bench import measure_room
@@ -35,7 +37,7 @@ def _bench(arguments: argparse.Namespace) -> Outcome:
     rows = []
     with Progress(f"bench {arguments.room}") as progress:
         progress.update(0)
-        given = {"algorithm": arguments.algorithm, "scratch": arguments.scratch}
+        given = {"algorithm": arguments.algorithm, "scratch": arguments.scratch, "motions": arguments.motions}
         more = {name: value for name, value in given.items() if value}
         for row in measure_room(arguments.room, arguments.quick, **more):
             rows.append(row)

@@ -12,6 +12,7 @@ from scaling.errors import InputError
 
 if TYPE_CHECKING:
     from scaling.motion.augment import AugmentConfig
+    from scaling.motion.curate import Verdict
     from scaling.motion.holdout import UnseenConfig
     from scaling.motion.read import Given
 
@@ -29,9 +30,11 @@ def add_verbs(verbs: Verbs) -> None:
         verb.add_argument("--rate", type=float, metavar="HZ", help="of files that do not hold theirs")
         verb.add_argument("--quaternion", choices=("xyzw", "wxyz"), help="of CSV files that cannot tell")
         verb.add_argument("--joint-order", metavar="ORDER", help="of files that cannot tell: mjcf or isaac")
+        verb.add_argument("--body-model", metavar="NPZ", help="of people in SMPL; else a mean skeleton, which is told")
     import_.add_argument("--uncurated", action="store_true", help="take every readable clip as it is")
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
+    import_.add_argument("--min-seconds", type=float, default=4.0, metavar="S", help="shortest segment (default 4)")
     import_.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
     unseen = import_.add_argument_group("families that nobody sees (split test_family)")
     unseen.add_argument("--test-family", action="append", default=[], metavar="NAME", help="family or recording")
@@ -53,8 +56,12 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _files(paths: Sequence[str], exclude: Sequence[str] = ()) -> list[Path]:
+    from scaling.motion.corpus import is_corpus
     from scaling.motion.read import motion_paths
 
+    for path in paths:
+        if is_corpus(path):
+            raise InputError(f"{path}: a corpus already; give it to `scaling quickstart --motions`, or clips here")
     found = dict.fromkeys(file for path in paths for file in motion_paths(path))
     kept = [file for file in found if not any(_matches(file, pattern) for pattern in exclude)]
     if not kept:
@@ -76,7 +83,8 @@ def _watched(files: list[Path], title: str) -> Any:
 def _given(arguments: argparse.Namespace) -> "Given":
     from scaling.motion.read import Given
 
-    return Given(arguments.rate, arguments.quaternion, arguments.joint_order)
+    model = Path(arguments.body_model) if arguments.body_model else None
+    return Given(arguments.rate, arguments.quaternion, arguments.joint_order, model)
 
 
 # Quality figure -> its heading and what it is multiplied by to be read.
@@ -146,35 +154,36 @@ def _asked(arguments: argparse.Namespace) -> "tuple[UnseenConfig, AugmentConfig]
 
 
 def _import(arguments: argparse.Namespace) -> Outcome:
-    from scaling.motion.augment import augment
+    from scaling.motion.augment import augmented, settings
     from scaling.motion.corpus import CorpusConfig, build_corpus
     from scaling.motion.gather import GatherConfig, gather
     from scaling.motion.holdout import hold_out
-    from scaling.motion.segment import SPLITS
-    from scaling.motion.store.export import STORE, Provenance, store_corpus
+    from scaling.motion.segment import SPLITS, SegmentConfig
+    from scaling.motion.store.export import STORE, Provenance, write_corpus
     from scaling.record.files import write_json
+    from scaling.record.progress import track
 
-    config = CorpusConfig(seed=arguments.seed)
+    try:
+        config = CorpusConfig(SegmentConfig(min_seconds=arguments.min_seconds), seed=arguments.seed)
+    except ValueError as error:
+        raise InputError(f"{error}; change --min-seconds") from None
+    folder = Path(arguments.out)
     unseen, copies = _asked(arguments)
     files = _watched(_files(arguments.paths, arguments.exclude), "reading")
-    gathered = gather(files, _given(arguments), GatherConfig(curate=None) if arguments.uncurated else None)
-    corpus = build_corpus(list(gathered.clips.values()), config)
-    short = {where: motion.name for where, motion in gathered.clips.items() if motion.name in corpus.refused}
-    whole = corpus
-    corpus = hold_out(whole, unseen, config)
-    strays = {name: reason for name, reason in corpus.refused.items() if name not in whole.refused}
-    corpus = augment(corpus, copies)
+    judged = GatherConfig(curate=None) if arguments.uncurated else None
+    gathered = gather(files, _given(arguments), judged, folder)
+    whole = build_corpus(list(gathered.clips.values()), config, folder)
+    short = {where: motion.name for where, motion in gathered.clips.items() if motion.name in whole.refused}
+    dealt = hold_out(whole, unseen, config)
+    strays = {name: reason for name, reason in dealt.refused.items() if name not in whole.refused}
     refused = gathered.refused | {
-        where: f"{where}: {corpus.refused[name].removeprefix(f'{where}: ')}" for where, name in short.items()
+        where: f"{where}: {whole.refused[name].removeprefix(f'{where}: ')}" for where, name in short.items()
     }
     refused |= strays
-    folder = corpus.save(arguments.out)
     scores = {where: verdict.score for where, verdict in gathered.verdicts.items()}
-    store = store_corpus(
-        corpus,
-        {motion.name: Provenance(where, scores.get(where)) for where, motion in gathered.clips.items()},
-        folder / STORE,
-    )
+    takes = {motion.name: Provenance(where, scores.get(where)) for where, motion in gathered.clips.items()}
+    segments = track(augmented(dealt, copies), "writing segments")
+    corpus = write_corpus(folder, segments, dealt.refused, settings(dealt, copies), takes)
     verdicts = {
         where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}
         for where, one in gathered.verdicts.items()
@@ -184,6 +193,22 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         split: {"segments": len(corpus.indices(split)), "hours": corpus.hours(corpus.indices(split))}
         for split in SPLITS
     }
+    split_of = dict(zip(corpus.takes, corpus.splits, strict=True))
+    came_in = [
+        {
+            "clip": motion.name,
+            "file": where,
+            "format": gathered.formats[where],
+            "rate_hz": motion.rate_hz,
+            "seconds": motion.seconds,
+            "recording": motion.group,
+            "split": split_of[motion.name],
+            "score": scores.get(where),
+            "notes": [note for note in motion.notes if note not in _done(gathered.verdicts.get(where))],
+        }
+        for where, motion in gathered.clips.items()
+        if motion.name in split_of
+    ]
     mended = {where: list(one.done) for where, one in gathered.verdicts.items() if one.done}
     report = {
         "clips": len(set(corpus.takes)),
@@ -193,20 +218,34 @@ def _import(arguments: argparse.Namespace) -> Outcome:
         "hours": corpus.hours(),
         "recordings": len(set(corpus.groups)),
         "splits": splits,
+        "came_in": came_in,
         "refused": refused,
         "duplicates": gathered.duplicates,
         "mended": mended,
         "corpus": str(folder),
-        "store": str(store.folder),
+        "store": str(folder / STORE),
         "hash": corpus.content_hash,
     }
     return Outcome(report, _told(report))
 
 
+def _done(verdict: "Verdict | None") -> tuple[str, ...]:
+    return () if verdict is None else verdict.done
+
+
 def _told(report: dict[str, Any]) -> list[str | Grid]:
     """What an import did, in words."""
-    segments = {name: split["segments"] for name, split in report["splits"].items()}
-    words: list[str | Grid] = [pairs({name: report[name] for name in _SHOWN} | segments)]
+    words: list[str | Grid] = [pairs({name: report[name] for name in _SHOWN})]
+    rows: list[tuple[Any, ...]] = [(name, part["segments"], part["hours"]) for name, part in report["splits"].items()]
+    words.append(Grid(("split", "segments", "hours"), [row for row in rows if row[1]]))
+    by_format: dict[str, list[dict[str, Any]]] = {}
+    for clip in report["came_in"]:
+        by_format.setdefault(clip["format"], []).append(clip)
+    rows = [(name, len(clips), _rates(clips), _minutes(clips)) for name, clips in sorted(by_format.items())]
+    words.append(Grid(("came in as", "clips", "Hz", "minutes"), rows))
+    rows = [(clip["clip"], "; ".join(clip["notes"])) for clip in report["came_in"] if clip["notes"]]
+    if rows:
+        words.append(Grid(("clip", "remarks"), rows))
     if report["refused"]:
         rows = [(path, why.removeprefix(f"{path}: ")) for path, why in report["refused"].items()]
         words.append(Grid(("refused", "why"), rows))
@@ -217,6 +256,14 @@ def _told(report: dict[str, Any]) -> list[str | Grid]:
     if report["mended"]:
         words.append(Grid(("mended", "how"), [(path, "; ".join(done)) for path, done in report["mended"].items()]))
     return words
+
+
+def _rates(clips: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{rate:.4g}" for rate in sorted({clip["rate_hz"] for clip in clips}))
+
+
+def _minutes(clips: Sequence[dict[str, Any]]) -> float:
+    return sum(float(clip["seconds"]) for clip in clips) / 60.0
 
 
 def _cluster(arguments: argparse.Namespace) -> Outcome:

@@ -1,10 +1,10 @@
 """A bank small enough for a repository: parameters in float16, its card, and the segments that its experts are of.
 
-The motions stay outside: of each segment its name and mean pose are kept, by which a corpus is known again.
+The motions stay outside: of each segment its name, split and mean pose are kept, by which a corpus is known again.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -28,7 +28,7 @@ _ALIKE = 1e-3  # of a mean pose (m, rad): machines differ in the last digits of 
 
 @dataclass(frozen=True)
 class Kept:
-    """A kept bank: the experts, how good they are, the expert of each segment, and how it was made.
+    """A kept bank: the experts, how good they are, the expert and the split of each segment, and how it was made.
 
     `config` holds what the corpus was built by, `command` what trained the bank.
     """
@@ -37,6 +37,7 @@ class Kept:
     card: BankCard
     labels: Int[np.ndarray, "S"]
     names: tuple[str, ...]
+    splits: tuple[str, ...]
     means: Float[np.ndarray, "S 36"]
     config: dict[str, Any]
     command: str
@@ -81,6 +82,7 @@ def save_kept(
         "terms": EXPERT_TERMS,
         "layers": len(bank.kernels),
         "names": corpus.names,
+        "splits": corpus.splits,
         "corpus_hash": corpus.content_hash,
         "config": config,
         "command": command,
@@ -106,8 +108,8 @@ def load_kept(folder: Path) -> Kept:
         )
         bank = Bank(kernels, biases, Normaliser(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["std"])))
         kept = Kept(
-            bank, BankCard(**meta["card"]), arrays["labels"], tuple(meta["names"]), arrays["means"], meta["config"],
-            meta["command"],
+            bank, BankCard(**meta["card"]), arrays["labels"], tuple(meta["names"]), tuple(meta["splits"]),
+            arrays["means"], meta["config"], meta["command"],
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise InputError(f"{folder}: the kept bank cannot be read ({error}); fetch it again") from None
@@ -124,3 +126,12 @@ def check_kept(folder: Path, kept: Kept, corpus: Corpus) -> None:
             f"{folder}: this bank is of other motions than these; it was trained by `{kept.command}`, so give the same "
             "motions, or train anew without --bank"
         )
+
+
+def split_as_kept(folder: Path, kept: Kept, corpus: Corpus) -> Corpus:
+    """The corpus with the splits that the bank was trained with: what nobody saw then, nobody has seen now.
+
+    Raises InputError for a bank of other motions than these.
+    """
+    check_kept(folder, kept, corpus)
+    return replace(corpus, splits=kept.splits)

@@ -1,8 +1,9 @@
 """More motion from the same: time-warped, mirrored and turned copies, which stay with their origin and count apart."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from math import ceil
 from zlib import crc32
 
 import numpy as np
@@ -10,7 +11,8 @@ from jaxtyping import Float
 
 from scaling.errors import InputError
 from scaling.motion.clip import Motion, continuous, resample
-from scaling.motion.corpus import Corpus
+from scaling.motion.corpus import Corpus, Segment, pack
+from scaling.motion.segment import SegmentConfig
 from scaling.robot.figures import JOINTS
 from scaling.robot.g1 import JOINT_NAMES
 from scaling.robot.rotations import from_rotation_vector, quat_mul, rotate
@@ -83,41 +85,37 @@ def turn(qpos: Float[np.ndarray, "T 36"], angle: float) -> Float[np.ndarray, "T 
 
 
 def augment(corpus: Corpus, config: AugmentConfig) -> Corpus:
-    """The corpus with copies of its training segments behind the segments that it had.
-
-    A copy has its origin's split, recording group, family and licence, and the arms take it with its origin. Copies of
-    copies are an `InputError`.
-    """
+    """The corpus in memory with the copies of `augmented`."""
     if not config.copies():
         return corpus
-    if not corpus.unique.all():
+    return pack(augmented(corpus, config), corpus.refused, settings(corpus, config))
+
+
+def settings(corpus: Corpus, config: AugmentConfig) -> dict:
+    """How the corpus was built, with the copies that were made of it, if any."""
+    return corpus.config | ({"augment": asdict(config)} if config.copies() else {})
+
+
+def augmented(corpus: Corpus, config: AugmentConfig) -> Iterator[Segment]:
+    """The segments of a corpus and, behind them, copies of its training segments, one at a time.
+
+    A copy has its origin's split, recording group, family and licence, and the arms take it with its origin. It keeps
+    to the bounds of segments: what is slower ends where the longest segment does, and of one that is too short there is
+    none. Copies of copies are an `InputError`.
+    """
+    if config.copies() and not corpus.unique.all():
         raise InputError("the corpus holds augmented segments already; build it anew with the copies that you want")
-    made = [
-        (int(index), name, qpos)
-        for index in corpus.indices("train")
-        for name, qpos in _copies(corpus.names[index], corpus.segment(int(index)), config)
-    ]
-    origins = [index for index, _, _ in made]
-    length = np.array([len(qpos) for _, _, qpos in made], np.int32)
-    start = len(corpus.qpos) + np.concatenate([[0], np.cumsum(length)[:-1]])
-
-    def longer(column: Sequence[str]) -> tuple[str, ...]:
-        return (*column, *(column[index] for index in origins))
-
-    return replace(
-        corpus,
-        qpos=np.concatenate([corpus.qpos, *(qpos.astype(np.float32) for _, _, qpos in made)]),
-        start=np.concatenate([corpus.start, start]).astype(np.int32),
-        length=np.concatenate([corpus.length, length]),
-        names=(*corpus.names, *(name for _, name, _ in made)),
-        takes=longer(corpus.takes),
-        groups=longer(corpus.groups),
-        families=longer(corpus.families),
-        splits=longer(corpus.splits),
-        licences=longer(corpus.licences),
-        origins=(*corpus.origins, *(corpus.names[index] for index in origins)),
-        config=corpus.config | {"augment": asdict(config)},
-    )
+    yield from corpus.segments()
+    bounds = SegmentConfig(**corpus.config.get("segments", {}))
+    shortest = max(config.min_frames, bounds.min_frames, ceil(bounds.min_seconds * corpus.rate_hz))
+    longest = int(bounds.max_seconds * corpus.rate_hz)
+    if config.copies():
+        for segment in corpus.segments():
+            if segment.split == "train":
+                for name, qpos in _copies(segment.name, segment.qpos, config):
+                    if len(qpos) >= shortest:
+                        frames = qpos[:longest].astype(np.float32)
+                        yield replace(segment, qpos=frames, name=name, origin=segment.name)
 
 
 def _copies(
@@ -130,8 +128,6 @@ def _copies(
         words += [f"turned{heading}"] if heading else []
         called = f"{name}~{'~'.join(words)}"
         copy = time_warp(qpos.astype(np.float64), speed)
-        if len(copy) < config.min_frames:
-            continue
         copy = mirror(copy) if mirrored else copy
         if heading:
             copy = turn(copy, np.random.default_rng([config.seed, 5, crc32(called.encode())]).uniform(-np.pi, np.pi))

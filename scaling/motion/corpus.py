@@ -1,9 +1,7 @@
-"""The corpus: segments of 50 Hz `qpos` packed end to end, their takes, groups, families and splits; save and load."""
+"""The corpus: segments of 50 Hz `qpos` packed end to end, their takes, groups, families and splits."""
 
-import json
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,22 +13,19 @@ from jaxtyping import Bool, Float, Int
 from scaling.errors import InputError
 from scaling.motion.arms import FRACTIONS, nested_prefixes, stratified_order
 from scaling.motion.clip import CONTROL_RATE_HZ, Motion, clean, resample
-from scaling.motion.native import save_npz
-from scaling.motion.segment import SPLITS, SegmentConfig, cut, split_groups
-from scaling.record.files import write_json
-from scaling.record.hashing import content_hash
+from scaling.motion.deal import split_groups
+from scaling.motion.segment import SPLITS, SegmentConfig, cut
+from scaling.motion.spool import Spool
+from scaling.record.hashing import RowsHash, content_hash
 
-__all__ = ["FRACTIONS", "Corpus", "CorpusConfig", "build_corpus", "nested_arms"]
+__all__ = ["FRACTIONS", "Corpus", "CorpusConfig", "Segment", "build_corpus", "nested_arms"]
 
-_VERSION = 1
-_ARRAYS, _TABLE = "corpus.npz", "corpus.json"
-_COLUMNS = ("names", "takes", "groups", "families", "splits", "licences")
-_ORIGINS = "origins"
+COLUMNS = ("names", "takes", "groups", "families", "splits", "licences", "origins")
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """How clips become a corpus: segment lengths, shares of recording groups held out, and the seed of the split."""
+    """How clips become a corpus: segment lengths, shares of the frames held out, and the seed of the split."""
 
     segments: SegmentConfig = field(default_factory=SegmentConfig)
     val: float = 0.15
@@ -40,6 +35,53 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
             raise ValueError(f"held-out shares val {self.val} and test {self.test} must leave something to train on")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment with its entry in each of `COLUMNS`."""
+
+    qpos: Float[np.ndarray, "T 36"]
+    name: str
+    take: str
+    group: str
+    family: str
+    split: str
+    licence: str
+    origin: str = ""
+
+    def entries(self) -> tuple[str, ...]:
+        """In the order of `COLUMNS`."""
+        return (self.name, self.take, self.group, self.family, self.split, self.licence, self.origin)
+
+
+class CorpusHash:
+    """The content hash of a corpus whose segments are told one after the other; only its table stays in memory."""
+
+    def __init__(self) -> None:
+        self.length: list[int] = []
+        self.table: list[tuple[str, ...]] = []
+        self._qpos = RowsHash()
+
+    def update(self, segment: Segment) -> None:
+        """The next segment."""
+        self._qpos.update(np.asarray(segment.qpos, np.float32))
+        self.length.append(len(segment.qpos))
+        self.table.append(segment.entries())
+
+    def hexdigest(self) -> str:
+        """The hash; a corpus of unique segments has no column of origins, and so the hash that it always had."""
+        columns = dict(zip(COLUMNS, (tuple(column) for column in zip(*self.table, strict=True)), strict=True))
+        if not any(columns["origins"]):
+            del columns["origins"]
+        length = np.array(self.length, np.int32)
+        return content_hash({"qpos": self._qpos, "start": starts(length), "length": length, **columns})
+
+
+def starts(length: Int[np.ndarray, "S"]) -> Int[np.ndarray, "S"]:
+    """First frame of each segment where they lie end to end, of 64 bits where 32 do not suffice."""
+    edges = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
+    return edges[:-1].astype(np.int32 if edges[-1] < 1 << 31 else np.int64)
 
 
 @dataclass(frozen=True)
@@ -87,21 +129,23 @@ class Corpus:
             raise InputError(f"split {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
         return np.flatnonzero(np.array(self.splits) == split)
 
+    def segments(self) -> Iterator[Segment]:
+        """Every segment with its entries; frames are views."""
+        for index, entries in enumerate(zip(*(getattr(self, column) for column in COLUMNS), strict=True)):
+            yield Segment(self.segment(index), *entries)
+
+    def select(self, indices: Int[np.ndarray, "n"]) -> "Corpus":
+        """The corpus of these segments alone, on the same frames: nothing is copied."""
+        columns: dict[str, Any] = {
+            column: tuple(getattr(self, column)[index] for index in indices) for column in COLUMNS
+        }
+        return replace(self, start=self.start[indices], length=self.length[indices], **columns)
+
     def subset(self, indices: Int[np.ndarray, "n"]) -> "Corpus":
         """The corpus of these segments alone, packed anew; all of them give the corpus itself."""
         if len(indices) == len(self):
             return self
-        length = self.length[indices]
-        columns: dict[str, Any] = {
-            column: tuple(getattr(self, column)[index] for index in indices) for column in (*_COLUMNS, _ORIGINS)
-        }
-        return replace(
-            self,
-            qpos=np.concatenate([self.segment(int(index)) for index in indices]),
-            start=np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.int32),
-            length=length,
-            **columns,
-        )
+        return pack(self.select(indices).segments(), self.refused, self.config)
 
     def unique_indices(self, split: str) -> Int[np.ndarray, "n"]:
         """Segments of a split that were not made of another one."""
@@ -129,62 +173,28 @@ class Corpus:
     @cached_property
     def content_hash(self) -> str:
         """16 hex digits over the frames and the table: the same corpus, wherever it was built, has the same hash."""
-        columns = self._columns()
-        return content_hash({"qpos": self.qpos, "start": self.start, "length": self.length, **columns})
-
-    def _columns(self) -> dict[str, tuple[str, ...]]:
-        """The table's columns; a corpus of unique segments has no column of origins, and so the hash it always had."""
-        names = _COLUMNS if self.unique.all() else (*_COLUMNS, _ORIGINS)
-        return {column: getattr(self, column) for column in names}
+        found = CorpusHash()
+        for segment in self.segments():
+            found.update(segment)
+        return found.hexdigest()
 
     def save(self, folder: str | Path) -> Path:
-        """Write `corpus.npz` and, last, `corpus.json`; returns the folder."""
-        folder = Path(folder)
-        table = {column: list(values) for column, values in self._columns().items()}
-        summary = {
-            "version": _VERSION,
-            "hash": self.content_hash,
-            "rate_hz": self.rate_hz,
-            "segments": len(self),
-            "frames": self.frames(),
-            "augmented_frames": self.augmented_frames(),
-            "hours": self.hours(),
-            "frames_by_split": {split: self.frames(self.indices(split)) for split in SPLITS},
-        }
-        record = {**summary, "config": self.config, "refused": self.refused, "table": table}
-        text = np.frombuffer(json.dumps(record, indent=1).encode(), dtype=np.uint8)
-        save_npz(folder / _ARRAYS, qpos=self.qpos, start=self.start, length=self.length, record=text)
-        write_json(folder / _TABLE, record)
-        return folder
+        """Write the store and, last, `corpus.json`; returns the folder."""
+        from scaling.motion.store.export import write_corpus  # PyArrow: a base install has no stores
+
+        write_corpus(folder, self.segments(), self.refused, self.config)
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Corpus":
-        """The corpus in a folder; missing, damaged or altered files raise `InputError`.
-
-        A folder with nothing but a store gives a corpus whose frames are mapped into memory and not read.
-        """
-        path = Path(folder) / _ARRAYS
-        if not path.is_file() and is_corpus(folder):
-            from scaling.motion.store.export import mapped_corpus, store_of  # PyArrow: a base install has no stores
-
-            return mapped_corpus(store_of(folder))
-        if not path.is_file():
+        """The corpus in a folder, its frames mapped into memory; missing or damaged files raise `InputError`."""
+        if not is_corpus(folder):
             raise InputError(
-                f"{folder}: no corpus here ({_ARRAYS} is missing); build one with `scaling motions import`."
+                f"{folder}: no corpus here (store.json is missing); build one with `scaling motions import`."
             )
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
-                record = json.loads(data["record"].tobytes())
-                arrays = {key: data[key] for key in ("qpos", "start", "length")}
-            table = {_ORIGINS: (), **record["table"]}
-            columns = {column: tuple(table[column]) for column in (*_COLUMNS, _ORIGINS)}
-            fields: dict[str, Any] = {**arrays, **columns, "refused": record["refused"], "config": record["config"]}
-            corpus = cls(**fields)
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{path}: not a readable corpus ({error}); build it again.") from None
-        if corpus.content_hash != record["hash"]:
-            raise InputError(f"{path}: the content does not match its hash {record['hash']}; build it again.")
-        return corpus
+        from scaling.motion.store.export import load_corpus
+
+        return load_corpus(folder)
 
 
 def is_corpus(path: str | Path) -> bool:
@@ -193,41 +203,60 @@ def is_corpus(path: str | Path) -> bool:
 
 
 def corpus_file(folder: str | Path) -> Path | None:
-    """The file that says what a corpus holds (its bytes, or for a store alone their hashes); None if there is none."""
-    files = (Path(folder) / name for name in (_ARRAYS, "store.json", "store/store.json"))
+    """The file that says what a corpus holds, by hashes; None if there is none."""
+    files = (Path(folder) / name for name in ("store.json", "store/store.json"))
     return next((file for file in files if file.is_file()), None)
 
 
-def build_corpus(motions: Sequence[Motion], config: CorpusConfig | None = None) -> Corpus:
-    """Resample to 50 Hz, cut, and split by recording group; clips that cannot be used are listed in `refused`."""
+def pack(segments: Iterable[Segment], refused: dict[str, str], config: dict) -> Corpus:
+    """The corpus of these segments in memory, end to end."""
+    kept = list(segments)
+    length = np.array([len(segment.qpos) for segment in kept], np.int32)
+    columns: dict[str, Any] = dict(zip(COLUMNS, zip(*(one.entries() for one in kept), strict=True), strict=True))
+    qpos = np.concatenate([np.asarray(segment.qpos, np.float32) for segment in kept])
+    return Corpus(qpos, starts(length), length, **columns, refused=refused, config=config)
+
+
+def build_corpus(
+    motions: Sequence[Motion], config: CorpusConfig | None = None, scratch: str | Path | None = None
+) -> Corpus:
+    """Resample to 50 Hz, cut, and split by recording group; clips that cannot be used are listed in `refused`.
+
+    The frames wait in a file without a name in `scratch`, mapped into memory: one clip at a time is in it.
+    """
     config = config or CorpusConfig()
-    doubles = sorted({motion.name for motion in motions if sum(other.name == motion.name for other in motions) > 1})
+    doubles = sorted(name for name, count in Counter(motion.name for motion in motions).items() if count > 1)
     if doubles:
         raise InputError(f"two clips are named {doubles[0]!r}; give every clip a name of its own.")
+    spool = Spool(np.float32, scratch)
     kept: list[tuple[Motion, list[tuple[int, int]]]] = []
     refused: dict[str, str] = {}
     for motion in motions:
         try:
             steady = resample(clean(motion), CONTROL_RATE_HZ)
-            kept.append((steady, cut(steady.qpos, CONTROL_RATE_HZ, config.segments)))
+            pieces = cut(steady.qpos, CONTROL_RATE_HZ, config.segments)
         except InputError as error:
             refused[motion.name] = str(error)
+            continue
+        spool.add(steady.qpos)
+        kept.append((motion, pieces))
     if not kept:
         example = next(iter(refused.items()), None)
         reason = f"; {example[0]}: {example[1]}" if example else "; give at least one motion."
         raise InputError(f"none of {len(motions)} clips can be used{reason}")
+    rows = [(motion, number, size) for motion, pieces in kept for number, (_, size) in enumerate(pieces)]
     split = split_groups(
-        [motion.group for motion, _ in kept],
-        [motion.family for motion, _ in kept],
+        [motion.group for motion, _, _ in rows],
+        [motion.family for motion, _, _ in rows],
+        [size for _, _, size in rows],
         val=config.val,
         test=config.test,
         seed=config.seed,
     )
-    rows = [(motion, number, piece) for motion, pieces in kept for number, piece in enumerate(pieces)]
-    length = np.array([size for _, _, (_, size) in rows], dtype=np.int32)
+    length = np.array([size for _, _, size in rows], dtype=np.int32)
     return Corpus(
-        qpos=np.concatenate([motion.qpos.astype(np.float32) for motion, _ in kept]),
-        start=np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.int32),
+        qpos=spool.frames(),
+        start=starts(length),
         length=length,
         names=tuple(f"{motion.name}/{number:03d}" for motion, number, _ in rows),
         takes=tuple(motion.name for motion, _, _ in rows),

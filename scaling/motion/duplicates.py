@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.lib.stride_tricks import sliding_window_view
 
 from scaling.motion.augment import MIRROR_JOINTS, MIRROR_SIGNS, SPEEDS
 from scaling.motion.clip import Motion
+from scaling.record.progress import track
 from scaling.robot.g1 import JOINT_NAMES
 
+_MANY = 16  # clips from which a bar is worth showing
 _EQUAL = 1e-5  # m and rad: what writing a clip as text may cost it
 # The joints that every format holds: legs and the waist's yaw.
 _COLUMNS = [place for place, name in enumerate(JOINT_NAMES) if place < 12 or name == "waist_yaw_joint"]
 _SWAP = [_COLUMNS.index(place) for place in MIRROR_JOINTS[_COLUMNS]]
 _SIGN = MIRROR_SIGNS[_COLUMNS]
-_BLOCK = 1024  # windows of a clip that are compared at a time: tens of megabytes
+_BLOCK = 1024  # windows of a clip, and probes, that are compared at a time: some megabytes
 # How far from a coarse pace the exact one may be: half of the steps between them, in ever finer steps.
 _PACES = (np.linspace(-0.025, 0.025, 11), np.linspace(-0.004, 0.004, 9))
 
@@ -108,11 +110,10 @@ class _Probe:
 def find_matches(motions: Sequence[Motion], config: DuplicateConfig | None = None) -> list[Match]:
     """Pairs of clips that share motion; those too short or too still to tell match only their equals."""
     config = config or DuplicateConfig()
-    coarse = [_legs(motion, config.coarse_hz) for motion in motions]
     probes = [probe for clip, motion in enumerate(motions) for probe in _probes(clip, motion, config)]
     found = {(match.first, match.second): (0.0, match) for match in _identical(motions)}
-    for other, legs in enumerate(coarse):
-        for probe, place in _candidates(probes, legs, config):
+    for other, motion in enumerate(track(motions, "looking for copies") if len(motions) > _MANY else motions):
+        for probe, place in _candidates(probes, _legs(motion, config.coarse_hz), config):
             pair = (min(probe.clip, other), max(probe.clip, other))
             if probe.clip == other or (pair in found and found[pair][0] == 0.0):
                 continue
@@ -133,7 +134,7 @@ def _probes(clip: int, motion: Motion, config: DuplicateConfig) -> list[_Probe]:
         if length < count // 2:
             continue
         start = _liveliest(legs, length)
-        probe = legs[start : start + length]
+        probe = legs[start : start + length].copy()  # a view would keep the whole clip
         if probe.std(axis=0).max() < config.still_rad:
             continue
         second = start * speed / config.coarse_hz
@@ -147,20 +148,30 @@ def _candidates(
     """Probes that come near somewhere in a clip, with the frame where they are nearest, one product for all of them."""
     found: dict[int, tuple[_Probe, int]] = {}
     for size in {len(probe.legs) for probe in probes if len(probe.legs) <= len(legs)}:
-        chosen = [number for number, probe in enumerate(probes) if len(probe.legs) == size]
-        table = np.stack([probes[number].legs.ravel() for number in chosen])
-        energy = np.square(table).sum(axis=1)
-        best, place = np.full(len(chosen), np.inf, np.float32), np.zeros(len(chosen), int)
+        alike = [number for number, probe in enumerate(probes) if len(probe.legs) == size]
         windows = sliding_window_view(legs, size, axis=0).transpose(0, 2, 1)
-        for begin in range(0, len(windows), _BLOCK):
-            block = windows[begin : begin + _BLOCK].reshape(-1, table.shape[1])
-            squares = np.square(block).sum(axis=1)[:, None] - 2.0 * block @ table.T + energy
-            nearest = squares.argmin(axis=0)
-            least = squares[nearest, np.arange(len(chosen))]
-            place, best = np.where(least < best, begin + nearest, place), np.minimum(least, best)
-        near = np.flatnonzero(best <= config.near_rad**2 * table.shape[1])
-        found |= {chosen[index]: (probes[chosen[index]], int(place[index])) for index in near}
+        for few in range(0, len(alike), _BLOCK):
+            chosen = alike[few : few + _BLOCK]
+            table = np.stack([probes[number].legs.ravel() for number in chosen])
+            best, place = _nearest(table, windows)
+            near = np.flatnonzero(best <= config.near_rad**2 * table.shape[1])
+            found |= {chosen[index]: (probes[chosen[index]], int(place[index])) for index in near}
     return [found[number] for number in sorted(found)]
+
+
+def _nearest(
+    table: Float[np.ndarray, "p f"], windows: Float[np.ndarray, "w n 13"]
+) -> tuple[Float[np.ndarray, "p"], Int[np.ndarray, "p"]]:
+    """Of each row the least sum of squares to any window, and that window."""
+    energy = np.square(table).sum(axis=1)
+    best, place = np.full(len(table), np.inf, np.float32), np.zeros(len(table), int)
+    for begin in range(0, len(windows), _BLOCK):
+        block = windows[begin : begin + _BLOCK].reshape(-1, table.shape[1])
+        squares = np.square(block).sum(axis=1)[:, None] - 2.0 * block @ table.T + energy
+        nearest = squares.argmin(axis=0)
+        least = squares[nearest, np.arange(len(table))]
+        place, best = np.where(least < best, begin + nearest, place), np.minimum(least, best)
+    return best, place
 
 
 def _match(

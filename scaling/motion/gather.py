@@ -1,15 +1,21 @@
 """Files to clips for a corpus: read, curated, copies left out, and what shares motion put in one recording group."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from scaling.errors import InputError
 from scaling.motion.clip import Motion
 from scaling.motion.curate import CurateConfig, Verdict, curate
 from scaling.motion.duplicates import DuplicateConfig, find_matches, groups_of
 from scaling.motion.read import Given, read_file
+from scaling.motion.spool import Spool
+from scaling.robot.g1 import NQ
 
+_REMEDY = "repair the clip, leave it out, or take all clips as they are (--uncurated)"
 _AS_LONG = 0.95  # of the longest copy: so long are its equals in other formats
 
 
@@ -25,21 +31,33 @@ class GatherConfig:
 class Gathered:
     """Clips by where they came from, with unique names; what was refused and why; and copies, the kept one first.
 
-    `where` is a path, and of a file with several clips "path:clip". `verdicts` are there for every curated clip.
+    `where` is a path, and of a file with several clips "path:clip". `verdicts` are there for every curated clip, their
+    motions without frames; `formats` of every clip that was read.
     """
 
     clips: dict[str, Motion]
     refused: dict[str, str]
     duplicates: list[list[str]]
     verdicts: dict[str, Verdict]
+    formats: dict[str, str]
 
 
-def gather(files: Iterable[Path], given: Given | None = None, config: GatherConfig | None = None) -> Gathered:
-    """Read every file, curate every clip, keep one of each set of copies; raises `InputError` if none is readable."""
+def gather(
+    files: Iterable[Path],
+    given: Given | None = None,
+    config: GatherConfig | None = None,
+    scratch: str | Path | None = None,
+) -> Gathered:
+    """Read every file, curate every clip, keep one of each set of copies; raises `InputError` if none is readable.
+
+    One file at a time is in memory: frames wait in a file without a name in `scratch`, which the clips map.
+    """
     config = config or GatherConfig()
+    spool = Spool(np.float64, scratch)
     refused: dict[str, str] = {}
     read: dict[str, Motion] = {}
     verdicts: dict[str, Verdict] = {}
+    formats: dict[str, str] = {}
     for file in files:
         try:
             found = read_file(file, given)
@@ -48,22 +66,30 @@ def gather(files: Iterable[Path], given: Given | None = None, config: GatherConf
             continue
         for one in found:
             where = str(file) if len(found) == 1 else f"{file}:{one.motion.name}"
-            motion = one.motion
+            motion, formats[where] = one.motion, one.format
             if config.curate is not None:
                 verdict = curate(motion, config.curate)
-                verdicts[where] = verdict
                 motion = verdict.motion
+                verdicts[where] = replace(verdict, motion=_emptied(motion))
                 if verdict.reasons:
-                    refused[where] = f"{where}: {'; '.join(verdict.reasons)}; repair the clip or leave it out."
+                    refused[where] = f"{where}: {'; '.join(verdict.reasons)}; {_REMEDY}."
                     continue
-            read[where] = motion
+            spool.add(motion.qpos)
+            read[where] = _emptied(motion)
     if not read:
         reason = next(iter(refused.values()))
         raise InputError(
             reason if len(refused) == 1 else f"none of {len(refused)} files can be taken; the first: {reason}"
         )
+    frames = zip(read.items(), spool.clips(), strict=True)
+    read = {where: replace(motion, qpos=qpos) for (where, motion), qpos in frames}
     kept, duplicates = _without_copies(read, verdicts, config.duplicates)
-    return Gathered(_named(kept), refused, duplicates, verdicts)
+    return Gathered(_named(kept), refused, duplicates, verdicts, formats)
+
+
+def _emptied(motion: Motion) -> Motion:
+    """All that is known of a clip but its frames."""
+    return replace(motion, qpos=np.empty((0, NQ)))
 
 
 def _without_copies(
@@ -100,11 +126,11 @@ def _without_copies(
 
 def _named(read: dict[str, Motion]) -> dict[str, Motion]:
     """Clips of one name get a number, and keep their recording group."""
-    names = [motion.name for motion in read.values()]
+    names = Counter(motion.name for motion in read.values())
     seen: dict[str, int] = {}
     found = {}
     for where, motion in read.items():
-        if names.count(motion.name) > 1:
+        if names[motion.name] > 1:
             seen[motion.name] = seen.get(motion.name, 0) + 1
             motion = replace(motion, name=f"{motion.name}#{seen[motion.name]}")
         found[where] = motion

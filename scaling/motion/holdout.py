@@ -8,8 +8,9 @@ from jaxtyping import Bool, Int
 from scaling.errors import InputError
 from scaling.motion.cluster import kmeans
 from scaling.motion.corpus import Corpus, CorpusConfig
+from scaling.motion.deal import split_groups
 from scaling.motion.embed import embed_corpus
-from scaling.motion.segment import TEST_FAMILY, split_groups
+from scaling.motion.segment import TEST_FAMILY
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def hold_out(corpus: Corpus, unseen: UnseenConfig, config: CorpusConfig) -> Corp
     dealt = split_groups(
         [corpus.groups[index] for index in others],
         [corpus.families[index] for index in others],
+        [corpus.length[index] for index in others],
         val=config.val,
         test=config.test,
         seed=config.seed,
@@ -58,7 +60,7 @@ def hold_out(corpus: Corpus, unseen: UnseenConfig, config: CorpusConfig) -> Corp
     left_out = {corpus.names[index]: f"{corpus.names[index]}: it {reason}" for index in strays}
     kept = np.setdiff1d(np.arange(len(corpus)), strays)
     settings = corpus.config | {"unseen": asdict(unseen)}
-    return replace(whole.subset(kept), refused=corpus.refused | left_out, config=settings)
+    return replace(whole.select(kept), refused=corpus.refused | left_out, config=settings)
 
 
 def _named(corpus: Corpus, names: tuple[str, ...]) -> Bool[np.ndarray, "S"]:

@@ -125,7 +125,12 @@ def _unique_names(motions: list[Motion]) -> list[Motion]:
 
 
 def inspect(
-    path: str | Path, *, rate_hz: float | None = None, quaternion: str | None = None, joint_order: str | None = None
+    path: str | Path,
+    *,
+    rate_hz: float | None = None,
+    quaternion: str | None = None,
+    joint_order: str | None = None,
+    body_model: Path | None = None,
 ) -> dict[str, Any]:
     """What one file holds and why it is believed; a refused file has `ok` False and a `reason`, the rest None.
 
@@ -134,7 +139,7 @@ def inspect(
     keys = ("format", "rate_hz", "frames", "joints", "quaternion", "joint_order", "problems", "reason")
     found: dict[str, Any] = {"path": str(path), "ok": False, **dict.fromkeys(keys)}
     try:
-        reads = read_file(path, Given(rate_hz, quaternion, joint_order))
+        reads = read_file(path, Given(rate_hz, quaternion, joint_order, body_model))
     except InputError as error:
         return {**found, "problems": [], "reason": str(error)}
     told = [{**found, "ok": True, **_report(read)} for read in reads]

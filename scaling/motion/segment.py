@@ -1,6 +1,5 @@
-"""Takes cut into segments at calm frames, and recording groups dealt to train, val and test."""
+"""Takes cut into segments at calm frames, and the names of the splits that they are dealt to."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -55,8 +54,8 @@ def cut(qpos: Float[np.ndarray, "T 36"], rate_hz: float, config: SegmentConfig) 
     shortest, longest = int(np.ceil(config.min_seconds * rate_hz)), int(config.max_seconds * rate_hz)
     if count < shortest:
         raise InputError(
-            f"{count / rate_hz:.1f} s, shorter than the shortest segment of {config.min_seconds:g} s; "
-            "give a longer clip or lower min_seconds."
+            f"{count / rate_hz:.2f} s, shorter than the shortest segment of {config.min_seconds:g} s; "
+            "give a longer clip or lower min_seconds (of an import --min-seconds)."
         )
     pieces = round(count / (config.target_seconds * rate_hz))
     pieces = int(np.clip(pieces, int(np.ceil(count / longest)), count // shortest))
@@ -72,40 +71,3 @@ def cut(qpos: Float[np.ndarray, "T 36"], rate_hz: float, config: SegmentConfig) 
         edges.append(low + int(np.argmin(stir[low : high + 1])) if high > low else low)
     edges.append(count)
     return [(start, end - start) for start, end in pairwise(edges)]
-
-
-def split_groups(
-    groups: Sequence[str], families: Sequence[str], *, val: float, test: float, seed: int
-) -> dict[str, str]:
-    """Split of each recording group: at least one group each from three groups on, spread evenly over families.
-
-    Groups are shuffled within their family, families laid end to end, and every n-th group is held out. Each family
-    keeps one group for training as long as the others suffice. One group is all train; two are train and val.
-    """
-    family_of: dict[str, str] = {}
-    for group, family in zip(groups, families, strict=True):
-        family_of.setdefault(group, family)
-    rng = np.random.default_rng([seed, 1])
-    order: list[str] = []
-    kept: list[str] = []
-    for family in sorted(set(family_of.values())):
-        members = sorted(group for group, its in family_of.items() if its == family)
-        shuffled = [members[index] for index in rng.permutation(len(members))]
-        kept.append(shuffled[0])
-        order += shuffled[1:]
-    split = dict.fromkeys(family_of, "train")
-    count = len(family_of)
-    wanted = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in (("val", val), ("test", test))}
-    if count < 3:
-        wanted = {"val": min(wanted["val"], count - 1), "test": 0}
-    elif sum(wanted.values()) > count - 1:
-        wanted = {name: min(number, 1) for name, number in wanted.items()}
-    if sum(wanted.values()) > len(order):
-        order += [kept[index] for index in rng.permutation(len(kept))]
-    for shift, (name, number) in zip((0.0, 0.5), wanted.items(), strict=True):
-        for index in range(number):
-            place = int((index + shift + 0.25) * len(order) / number)
-            while split[order[place % len(order)]] != "train":
-                place += 1
-            split[order[place % len(order)]] = name
-    return split

@@ -69,6 +69,31 @@ def _file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+class RowsHash:
+    """An array [N, ...] in a content hash, taken in by some of its rows at a time: the hash is that of the whole."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._rows = 0
+        self._kind: tuple[np.dtype, tuple[int, ...]] | None = None
+
+    def update(self, rows: np.ndarray) -> None:
+        """The next rows; TypeError where they are of another kind than those before."""
+        kind = (rows.dtype, rows.shape[1:])
+        if self._kind is None:
+            self._kind = kind
+        if kind != self._kind:
+            raise TypeError(f"rows of {kind} behind rows of {self._kind} are not one array")
+        self._digest.update(_bytes(rows).data)
+        self._rows += len(rows)
+
+    def plain(self) -> Any:
+        """The array as `content_hash` sees it."""
+        if self._kind is None:
+            raise ValueError("no rows were given, so their kind is not known")
+        return {"_array": [self._kind[0].name, [self._rows, *self._kind[1]], self._digest.hexdigest()]}
+
+
 def _plain(obj: Any, where: str) -> Any:
     """The JSON-able form of `obj`; `where` names it in errors."""
     # Subclasses first: an IntEnum is an int, a str-valued enum a str.
@@ -97,6 +122,8 @@ def _plain(obj: Any, where: str) -> Any:
         return {"_set": sorted(items, key=lambda item: json.dumps(item, sort_keys=True))}
     if isinstance(obj, bytes):
         return {"_bytes": hashlib.sha256(obj).hexdigest()}
+    if isinstance(obj, RowsHash):
+        return obj.plain()
     if isinstance(obj, np.generic) or hasattr(obj, "__array__"):
         return _plain_array(np.asarray(obj), where)
     raise TypeError(
@@ -116,7 +143,9 @@ def _plain_array(array: np.ndarray, where: str) -> Any:
         raise TypeError(f"{where} is an array of Python objects, which has no content hash")
     if array.ndim == 0:
         return _plain(array.item(), where)
-    # Bytes in little-endian C order, whatever the machine and the memory layout.
-    data = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
-    digest = hashlib.sha256(data.tobytes()).hexdigest()
-    return {"_array": [array.dtype.name, list(array.shape), digest]}
+    return {"_array": [array.dtype.name, list(array.shape), hashlib.sha256(_bytes(array).data).hexdigest()]}
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """The array in little-endian C order, whatever the machine and the memory layout; no copy where it is already."""
+    return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))

@@ -55,13 +55,13 @@ PLAYED = ("val", "test", "test_family")
 class ClosedLoopConfig:
     """How each finished student is played on each of `splits`: random starts, each at most `seconds` long.
 
-    `test` splits are reported and choose nothing.
+    `test` splits are reported and choose nothing; `test_family` is played where the corpus has one.
     """
 
     starts: int = 24
     seconds: float = 3.0
     protocol: str = "sonic"
-    splits: tuple[str, ...] = added(("val", "test"))
+    splits: tuple[str, ...] = added(PLAYED, before=("val", "test"))
 
     def __post_init__(self) -> None:
         if "val" not in self.splits or not set(self.splits) <= set(PLAYED):

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from scaling.errors import InputError
-from scaling.experts.kept import check_kept, load_kept
-from scaling.motion.augment import augment
+from scaling.experts.kept import check_kept, load_kept, split_as_kept
+from scaling.motion.augment import augmented, settings
 from scaling.motion.clip import Motion
 from scaling.motion.cluster import kmeans
 from scaling.motion.corpus import Corpus, build_corpus, corpus_file, is_corpus
@@ -18,6 +18,9 @@ from scaling.motion.embed import EmbedConfig, embed_corpus
 from scaling.motion.gather import gather
 from scaling.motion.holdout import UnseenConfig, hold_out
 from scaling.motion.read import motion_paths, read_motions
+from scaling.motion.segment import TEST_FAMILY
+from scaling.motion.store.export import store_of as shards_of
+from scaling.motion.store.export import write_corpus
 from scaling.motion.synthetic import corpus_motions
 from scaling.record.files import read_json, write_json
 from scaling.record.hashing import content_hash, file_hash
@@ -26,15 +29,17 @@ from scaling.record.store import Artifact, ArtifactStore
 from scaling.study.config import MotionsConfig, StudyConfig
 from scaling.tracking.reference import ClipStore, make_store
 
-CORPUS_VERSION = 1
-CLUSTER_VERSION = 2
+CORPUS_VERSION = 2
+EMBEDDING_VERSION = 1
+CLUSTER_VERSION = 3
 _FEATURES = "features.npy"
 
 
 def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
     """Clips, curated, cut, and split by recording, or a corpus that was imported; augmented where that is asked for.
 
-    Files are keyed by content, not by name.
+    Files are keyed by content, not by name. With a kept bank the splits are those that it was trained with. Frames are
+    written as they come, so that memory does not grow with them.
     """
     motions = config.motions
     inputs: dict[str, str] = {}
@@ -42,6 +47,9 @@ def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
         corpus_of = corpus_file(motions.path)
         files = motion_paths(motions.path) if corpus_of is None else [corpus_of]
         inputs = {path.name: file_hash(path) for path in files}
+    kept = None if config.bank is None else load_kept(Path(config.bank))
+    if kept is not None:
+        inputs["bank"] = kept.content_hash
     key = {"motions": replace(motions, path=None) if motions.path else motions, "corpus": config.corpus}
 
     def build(work: Path) -> None:
@@ -50,15 +58,18 @@ def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
             if motions.path is not None and is_corpus(motions.path):
                 corpus = _imported(motions)
             else:
-                clips, refused = _clips(motions)
+                clips, refused = _clips(motions, work)
                 progress.update(1, message=f"{len(clips)} clips, cutting")
-                corpus = hold_out(build_corpus(clips, config.corpus), motions.unseen, config.corpus)
+                corpus = hold_out(build_corpus(clips, config.corpus, work), motions.unseen, config.corpus)
                 for name, reason in {**refused, **corpus.refused}.items():
                     say(f"left out {name}: {reason}")
-            corpus = augment(corpus, motions.augment)
+            if kept is not None:
+                corpus = split_as_kept(Path(str(config.bank)), kept, corpus)
+            corpus = write_corpus(
+                work, augmented(corpus, motions.augment), corpus.refused, settings(corpus, motions.augment)
+            )
             progress.update(2, message=f"{len(corpus)} segments, {corpus.hours() * 60:.1f} min")
         _check_splits(corpus, config)
-        corpus.save(work)
 
     return store.stage("corpus", key, {"files": content_hash(inputs)}, CORPUS_VERSION, build)
 
@@ -72,16 +83,25 @@ def _imported(motions: MotionsConfig) -> Corpus:
     return Corpus.load(str(motions.path))
 
 
-def _clips(motions: MotionsConfig) -> tuple[list[Motion], dict[str, str]]:
+def _clips(motions: MotionsConfig, work: Path) -> tuple[list[Motion], dict[str, str]]:
     if motions.path is None:
         return corpus_motions(motions.synthetic_seconds, motions.seed, take_seconds=motions.take_seconds), {}
     if motions.curate:
-        gathered = gather(motion_paths(motions.path))
+        gathered = gather(motion_paths(motions.path), scratch=work)
         for kept, *copies in gathered.duplicates:
             say(f"left out {', '.join(copies)}: the same motion as {kept}")
         return list(gathered.clips.values()), gathered.refused
     found = read_motions(motions.path)
     return found.motions, found.refused
+
+
+def played_splits(config: StudyConfig) -> tuple[str, ...]:
+    """The splits of the closed loop that the study's corpus holds: `test_family` only where families are held out."""
+    motions = config.motions
+    held = motions.unseen != UnseenConfig()
+    if motions.path is not None and is_corpus(motions.path):
+        held = bool(shards_of(motions.path).where("split", TEST_FAMILY).any())
+    return tuple(split for split in config.closed_loop.splits if split != TEST_FAMILY or held)
 
 
 def _check_splits(corpus: Corpus, config: StudyConfig) -> None:
@@ -117,32 +137,41 @@ class Clusters:
         return [np.flatnonzero((self.labels == k) & chosen) for k in range(self.report["clusters"])]
 
 
-def cluster_stage(
-    store: ArtifactStore, corpus: Artifact, k: int, seed: int, bank: str | None = None, embed: EmbedConfig | None = None
-) -> Artifact:
-    """K-means of the segments' embeddings, centres from training segments alone; or the clustering of a kept bank.
+def embedding_stage(store: ArtifactStore, corpus: Artifact, embed: EmbedConfig | None = None) -> Artifact:
+    """The embedding of every segment, one for all cluster counts; what is learned is learned from training segments."""
+    embed = embed or EmbedConfig()
 
-    Raises InputError for a kept bank of other motions.
-    """
-    if bank is not None:
-        kept = load_kept(Path(bank))
+    def build(work: Path) -> None:
+        np.save(work / _FEATURES, embed_corpus(Corpus.load(corpus.path), embed).astype(np.float32))
 
-        def build_kept(work: Path) -> None:
-            check_kept(Path(bank), kept, Corpus.load(corpus.path))
-            write_json(work / "clusters.json", {"labels": kept.labels.tolist(), "report": kept.config["clustering"]})
+    key = embed if embed.kind == "periodic" else {"kind": embed.kind}
+    return store.stage("embedding", key, {"corpus": corpus}, EMBEDDING_VERSION, build)
 
-        return store.stage("clusters", {"kept": kept.content_hash}, {"corpus": corpus}, CLUSTER_VERSION, build_kept)
+
+def kept_cluster_stage(store: ArtifactStore, corpus: Artifact, bank: str) -> Artifact:
+    """The clustering of a kept bank. Raises InputError for one of other motions."""
+    kept = load_kept(Path(bank))
+
+    def build(work: Path) -> None:
+        check_kept(Path(bank), kept, Corpus.load(corpus.path))
+        write_json(work / "clusters.json", {"labels": kept.labels.tolist(), "report": kept.config["clustering"]})
+
+    return store.stage("clusters", {"kept": kept.content_hash}, {"corpus": corpus}, CLUSTER_VERSION, build)
+
+
+def cluster_stage(store: ArtifactStore, corpus: Artifact, embedding: Artifact, k: int, seed: int) -> Artifact:
+    """K-means of the segments' embeddings, centres from training segments alone."""
 
     def build(work: Path) -> None:
         held = Corpus.load(corpus.path)
-        features = embed_corpus(held, embed)
+        features = np.load(embedding.path / _FEATURES)
         found = kmeans(features, k, seed, fit=held.indices("train"))
         report = found.report() | {"names": cluster_names(held, features, found)}
-        np.save(work / _FEATURES, features.astype(np.float32))
+        np.save(work / _FEATURES, features)
         write_json(work / "clusters.json", {"labels": found.labels.tolist(), "report": report})
 
-    key = {"clusters": k, "seed": seed} | ({} if embed in (None, EmbedConfig()) else {"embed": embed})
-    return store.stage("clusters", key, {"corpus": corpus}, CLUSTER_VERSION, build)
+    inputs = {"corpus": corpus, "embedding": embedding}
+    return store.stage("clusters", {"clusters": k, "seed": seed}, inputs, CLUSTER_VERSION, build)
 
 
 def load_clusters(artifact: Artifact) -> Clusters:

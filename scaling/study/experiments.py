@@ -49,7 +49,8 @@ def run_experiment(
     pretrained = stages.pretrain_stage(store, config, corpus, family, size)
     group = stages.students_stage(store, config, corpus, teachings, family, size, pretrained)
     played = {
-        split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in config.closed_loop.splits
+        split: judge.closed_loop_stage(store, config, corpus, group, runs, split)
+        for split in corpus_stages.played_splits(config)
     }
     students = stages.load_students(group, runs)
     rows = rows_of_group(config, family, size, runs, students, judge.load_closed_loop(played), teachings)

@@ -7,6 +7,7 @@ from typing import Any
 
 from scaling.distill.reference import reference_losses
 from scaling.distill.valset import ValSet
+from scaling.errors import InputError
 from scaling.motion.corpus import Corpus
 from scaling.record.files import read_json, write_json
 from scaling.record.store import Artifact, ArtifactStore
@@ -30,9 +31,9 @@ def closed_loop_stage(
     def build(work: Path) -> None:
         held = Corpus.load(corpus.path)
         trained, clips = load_students(students, runs), held.indices(split)
-        columns: list[dict[str, Any]] = [{} for _ in trained]
-        if len(clips):
-            columns = play_students(trained, store_of(held), clips, config.assist, config.closed_loop)
+        if not len(clips):
+            raise InputError(f"{split}: the corpus holds no segment of this split, so there is nothing to play")
+        columns = play_students(trained, store_of(held), clips, config.assist, config.closed_loop)
         write_json(work / _CLOSED_LOOP, columns)
 
     return store.stage("closed_loop", key, {"corpus": corpus, "students": students}, CLOSED_LOOP_VERSION, build)

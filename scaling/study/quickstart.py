@@ -57,12 +57,14 @@ def _command(motions: str | None, out: Path | str, experts: str, bank: str | Non
     )
 
 
-def _reference(store: ArtifactStore, config: StudyConfig, corpus: Artifact, clock: _Clock) -> Artifact | None:
+def _reference(
+    store: ArtifactStore, config: StudyConfig, corpus: Artifact, embedding: Artifact | None, clock: _Clock
+) -> Artifact | None:
     """The validation set of the reference bank, where the study has one."""
-    if not config.reference:
+    if not config.reference or embedding is None:
         return None
     apart, k = judge.reference_study(config), config.clusters[0]
-    clusters = clock.keep("reference: clusters", corpus_stages.cluster_stage(store, corpus, k, apart.seed))
+    clusters = clock.keep("reference: clusters", corpus_stages.cluster_stage(store, corpus, embedding, k, apart.seed))
     bank = clock.keep("reference: experts", stages.bank_stage(store, apart, corpus, clusters))
     return clock.keep("reference: validation set", stages.valset_stage(store, apart, corpus, clusters, bank))
 
@@ -74,14 +76,19 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
     store, clock = ArtifactStore(out / "store"), _Clock()
     corpus_artifact = clock.keep("corpus", corpus_stages.corpus_stage(store, config))
     corpus = Corpus.load(corpus_artifact.path)
+    embedding = None
+    if config.bank is None:
+        made = corpus_stages.embedding_stage(store, corpus_artifact, config.embed)
+        embedding = clock.keep("embedding", made)
+    splits = corpus_stages.played_splits(config)
     clusters: dict[int, corpus_stages.Clusters] = {}
     teachings: list[stages.Teaching] = []
     for k in config.clusters:
-        teaching = stages.teaching_stages(store, config, corpus_artifact, k, clock.keep)
+        teaching = stages.teaching_stages(store, config, corpus_artifact, k, clock.keep, embedding)
         clusters[k] = corpus_stages.load_clusters(teaching.clusters)
         teachings.append(teaching)
     runs = stages.runs_of(config, corpus, clusters[config.clusters[0]])
-    reference = _reference(store, config, corpus_artifact, clock)
+    reference = _reference(store, config, corpus_artifact, embedding, clock)
 
     def columns_of(words: str, group: Artifact, runs: Sequence[stages.Run]) -> list[dict[str, Any]]:
         played = {
@@ -89,7 +96,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 f"closed loop {words} on {split}",
                 judge.closed_loop_stage(store, config, corpus_artifact, group, runs, split),
             )
-            for split in config.closed_loop.splits
+            for split in splits
         }
         losses = None
         if reference is not None:
@@ -126,7 +133,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
             rows += found
     fitted = clock.keep("laws", laws_stage(store, config, rows))
     result = LawResult.from_json(stages.read_json(fitted.path / "law.json"))
-    table, law = write_results(out, rows, result, config.closed_loop.splits)
+    table, law = write_results(out, rows, result, splits)
     best = best_row(rows, config.closed_loop.protocol)
     exported = clock.keep("export", publish.policy_stage(store, trained[best["run"]], best))
     drawn = clock.keep("render", publish.render_stage(store, config, corpus_artifact, trained[best["run"]], best))

@@ -33,7 +33,14 @@ from scaling.students.config import Family, StudentConfig
 from scaling.students.ladder import ladder
 from scaling.study.closed_loop import play_teachers
 from scaling.study.config import StudyConfig
-from scaling.study.corpus_stages import Clusters, cluster_stage, load_clusters, store_of
+from scaling.study.corpus_stages import (
+    Clusters,
+    cluster_stage,
+    embedding_stage,
+    kept_cluster_stage,
+    load_clusters,
+    store_of,
+)
 from scaling.tracking.physics import Physics, backend_name, make_physics
 from scaling.view.experts import picture_bank
 
@@ -184,9 +191,18 @@ def teaching_stages(
     corpus: Artifact,
     k: int,
     keep: Callable[[str, Artifact], Artifact] = lambda title, artifact: artifact,
+    embedding: Artifact | None = None,
 ) -> Teaching:
-    """Clusters, bank and validation set for K = `k`; `keep(title, artifact)` sees each as it is done."""
-    clusters = keep(f"clusters K={k}", cluster_stage(store, corpus, k, config.seed, config.bank, config.embed))
+    """Clusters, bank and validation set for K = `k`; `keep(title, artifact)` sees each as it is done.
+
+    `embedding` is that of `embedding_stage`, found or made here where it is left out; a kept bank needs none.
+    """
+    if config.bank is not None:
+        grouped = kept_cluster_stage(store, corpus, config.bank)
+    else:
+        embedding = embedding or embedding_stage(store, corpus, config.embed)
+        grouped = cluster_stage(store, corpus, embedding, k, config.seed)
+    clusters = keep(f"clusters K={k}", grouped)
     bank = keep(f"experts K={k}", bank_stage(store, config, corpus, clusters))
     valset = keep(f"validation set K={k}", valset_stage(store, config, corpus, clusters, bank))
     played = keep(f"closed loop of experts K={k}", teachers_stage(store, config, corpus, clusters, bank))

@@ -106,24 +106,27 @@ class StudyJobs:
     def __call__(self, run: Run) -> Iterator[Job]:
         """All jobs of one study, each after those that it needs."""
         config: StudyConfig = run.config
-        corpus = _corpus(config.motions, config.corpus, config.arms, config.clusters)
+        corpus = _corpus(config.motions, config.corpus, config.arms, config.clusters, config.bank)
         yield corpus
+        embedding = _embedding(config, corpus)
+        if embedding is not None:
+            yield embedding
         teachings: dict[str, Job] = {}
         for k in config.clusters:
-            teachings |= self._teaching(config, corpus, k)
+            teachings |= self._teaching(config, corpus, embedding, k)
         yield from teachings.values()
         reference = None
         if config.reference:
             apart = judge.reference_study(config)
-            clusters, bank, reference = self._learned_from(apart, corpus, config.clusters[0], "reference: ")
+            clusters, bank, reference = self._learned_from(apart, corpus, embedding, config.clusters[0], "reference: ")
             yield from (clusters, bank, reference)
         for family in config.families:
             for size in config.sizes:
                 yield from self._student(config, corpus, teachings, reference, family, size)
 
-    def _teaching(self, config: StudyConfig, corpus: Job, k: int) -> dict[str, Job]:
+    def _teaching(self, config: StudyConfig, corpus: Job, embedding: Job | None, k: int) -> dict[str, Job]:
         """What `k` experts come to: one job each, however many students need them."""
-        clusters, bank, valset = self._learned_from(config, corpus, k)
+        clusters, bank, valset = self._learned_from(config, corpus, embedding, k)
         played = _stage(
             f"closed loop of experts K={k}",
             lambda store, given: stages.teachers_stage(
@@ -135,18 +138,19 @@ class StudyJobs:
         )
         return {f"clusters-{k}": clusters, f"bank-{k}": bank, f"valset-{k}": valset, f"played-{k}": played}
 
-    def _learned_from(self, config: StudyConfig, corpus: Job, k: int, words: str = "") -> tuple[Job, Job, Job]:
+    def _learned_from(
+        self, config: StudyConfig, corpus: Job, embedding: Job | None, k: int, words: str = ""
+    ) -> tuple[Job, Job, Job]:
         """Clustering, bank and validation set of `k` experts."""
         start = self.device.start_s
-        clusters = _stage(
-            f"{words}clusters K={k}",
-            lambda store, given: corpus_stages.cluster_stage(
-                store, given["corpus"], k, config.seed, config.bank, config.embed
-            ),
-            {"corpus": corpus},
-            {"clusters": k, "seed": config.seed},
-            start,
-        )
+
+        def cluster(store: ArtifactStore, given: Mapping[str, Artifact]) -> Artifact:
+            if config.bank is not None:
+                return corpus_stages.kept_cluster_stage(store, given["corpus"], config.bank)
+            return corpus_stages.cluster_stage(store, given["corpus"], given["embedding"], k, config.seed)
+
+        needs = {"corpus": corpus} | ({} if embedding is None else {"embedding": embedding})
+        clusters = _stage(f"{words}clusters K={k}", cluster, needs, {"clusters": k, "seed": config.seed}, start)
         bank = _stage(
             f"{words}experts K={k}",
             lambda store, given: stages.bank_stage(store, config, given["corpus"], given["clusters"], k),
@@ -252,7 +256,7 @@ class StudyJobs:
         figures = {"closed_loop": config.closed_loop, "assist": config.assist}
         seconds = sweep_cost.played_seconds(config, self.device)
         found = {}
-        for split in config.closed_loop.splits:
+        for split in corpus_stages.played_splits(config):
             one = functools.partial(play, split=split)
             found[f"played-{split}"] = _stage(
                 f"closed loop {words} on {split}", one, needs, figures | {"split": split}, seconds
@@ -264,11 +268,24 @@ class StudyJobs:
 
 
 @functools.cache
-def _corpus(motions: Any, corpus: Any, arms: tuple[float, ...], clusters: tuple[int, ...]) -> Job:
+def _corpus(motions: Any, corpus: Any, arms: tuple[float, ...], clusters: tuple[int, ...], bank: str | None) -> Job:
     """One corpus for all studies on the same motions, whose files are hashed once."""
-    config = StudyConfig(motions=motions, corpus=corpus, arms=arms, clusters=clusters)
+    config = StudyConfig(motions=motions, corpus=corpus, arms=arms, clusters=clusters, bank=bank)
     figures = {"motions": motions, "corpus": corpus}
     return _stage("corpus", lambda store, given: corpus_stages.corpus_stage(store, config), {}, figures, 20.0, 50.0)
+
+
+def _embedding(config: StudyConfig, corpus: Job) -> Job | None:
+    """The embedding that all cluster counts share; None where a kept bank brings its clustering."""
+    if config.bank is not None:
+        return None
+    return _stage(
+        "embedding",
+        lambda store, given: corpus_stages.embedding_stage(store, given["corpus"], config.embed),
+        {"corpus": corpus},
+        {"embed": config.embed},
+        60.0 if config.embed.kind == "periodic" else 5.0,
+    )
 
 
 def _teachings(config: StudyConfig, given: Mapping[str, Artifact]) -> list[Teaching]:
@@ -289,7 +306,7 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
         strata = given[f"clusters-{config.clusters[0]}"]
         runs = _runs(stages.runs_of if taught else stages.direct_runs, config, given["corpus"], strata)
         students = stages.load_students(given["students"], runs)
-        splits = {split: given[f"played-{split}"] for split in config.closed_loop.splits}
+        splits = {split: given[f"played-{split}"] for split in corpus_stages.played_splits(config)}
         played = judge.load_closed_loop(splits, given.get("reference"))
         if taught:
             return rows_of_group(config, family, size, runs, students, played, _teachings(config, given))

@@ -82,7 +82,7 @@ def test_import_leaves_out_what_nobody_could_follow_unless_told_otherwise(call, 
     report = call("motions", "import", folder, "--out", tmp_path / "corpus", "--json", "-").json
     assert report["clips"] == 3
     assert "its feet float" in report["refused"][str(folder / "flying.npz")]
-    assert report["refused"][str(folder / "brief.npz")].startswith(f"{folder / 'brief.npz'}: 2.0 s, shorter than")
+    assert report["refused"][str(folder / "brief.npz")].startswith(f"{folder / 'brief.npz'}: 2.00 s, shorter than")
     verdicts = json.loads((tmp_path / "corpus" / "quality.json").read_text())
     assert verdicts[str(folder / "turn.npz")]["score"] > verdicts[str(folder / "flying.npz")]["score"]
     whole = call("motions", "import", folder, "--uncurated", "--out", tmp_path / "whole", "--json", "-").json

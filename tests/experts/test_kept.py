@@ -10,7 +10,7 @@ import pytest
 
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard
-from scaling.experts.kept import check_kept, halved, load_kept, save_kept
+from scaling.experts.kept import check_kept, halved, load_kept, save_kept, split_as_kept
 from scaling.motion.corpus import CorpusConfig, build_corpus
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import corpus_motions
@@ -48,6 +48,14 @@ def test_what_was_kept_comes_back_as_it_was_scored(folder, corpus):
     check_kept(folder, kept, corpus)
     last_digits = replace(corpus, qpos=corpus.qpos + np.float32(1e-6))  # another machine's sine
     check_kept(folder, kept, last_digits)
+
+
+def test_what_nobody_saw_when_the_bank_was_trained_stays_unseen(folder, corpus):
+    kept = load_kept(folder)
+    otherwise = replace(corpus, splits=("train",) * len(corpus))
+    assert split_as_kept(folder, kept, otherwise).splits == corpus.splits != otherwise.splits
+    with pytest.raises(InputError, match="other motions"):
+        split_as_kept(folder, kept, replace(corpus, qpos=corpus.qpos + np.float32(0.01)))
 
 
 def test_other_motions_are_refused_with_the_command_that_made_the_bank(folder, corpus):

@@ -1,5 +1,6 @@
 """Augmentation: what a copy is, that it stays with its origin, and that it counts apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,19 @@ def test_copies_too_short_for_a_student_are_left_out(corpus: Corpus) -> None:
 def test_impossible_copies_are_named(values: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         AugmentConfig(**values)
+
+
+def test_copies_keep_to_the_bounds_of_segments() -> None:
+    """A segment as long as may be has slower copies that end there; one as short as may be has no faster ones."""
+    long, short = corpus_motions(12.0, 0, take_seconds=6.0)[:2]
+    short = replace(short, qpos=short.qpos[:105], group="short")
+    plain = build_corpus([long, short], CorpusConfig(SegmentConfig(2.0, 6.0, 6.0), val=0.0, test=0.0))
+    more = augment(plain, AugmentConfig(speeds=SPEEDS))
+    assert more.length.max() == 300
+    assert more.length.min() >= 100
+    made = {name: size for name, size in zip(more.names, more.length, strict=True) if "~" in name}
+    assert made[f"{long.name}/000~x0.90"] == 300
+    assert f"{short.name}/000~x0.95" in made
+    assert f"{short.name}/000~x1.10" not in made
+    slow = more.segment(more.names.index(f"{long.name}/000~x0.90"))
+    np.testing.assert_allclose(slow, time_warp(long.qpos, 0.9)[:300], atol=1e-6)

@@ -1,5 +1,7 @@
 """Corpus: segments cover takes, splits respect recordings, arms are nested and stratified, files come back whole."""
 
+import json
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,10 +11,16 @@ import pytest
 
 from scaling.errors import InputError
 from scaling.motion import native
+from scaling.motion.augment import AugmentConfig, augmented
 from scaling.motion.clip import Motion
 from scaling.motion.corpus import FRACTIONS, Corpus, CorpusConfig, build_corpus, nested_arms
-from scaling.motion.segment import DEALT, SegmentConfig, cut, split_groups
+from scaling.motion.deal import split_groups
+from scaling.motion.gather import GatherConfig, gather
+from scaling.motion.segment import DEALT, SegmentConfig, cut
+from scaling.motion.store import store
+from scaling.motion.store.export import write_corpus
 from scaling.motion.synthetic import FAMILIES, corpus_motions
+from scaling.record.hashing import content_hash
 from scaling.robot.g1 import standing_qpos
 
 SHORT = SegmentConfig(min_seconds=2.0, target_seconds=4.0, max_seconds=8.0)
@@ -100,7 +108,7 @@ def test_the_pack_holds_the_resampled_takes(corpus: Corpus) -> None:
 def test_no_recording_crosses_a_split_and_every_family_is_held_out(seed: int) -> None:
     groups = [f"{family}{number}" for family in FAMILIES for number in range(10)] * 2
     families = [family for family in FAMILIES for _ in range(10)] * 2
-    split = split_groups(groups, families, val=0.15, test=0.15, seed=seed)
+    split = split_groups(groups, families, [1000] * len(groups), val=0.15, test=0.15, seed=seed)
     assert set(split) == set(groups)
     for name in DEALT:
         assert {group.rstrip("0123456789") for group, its in split.items() if its == name} == set(FAMILIES)
@@ -110,7 +118,7 @@ def test_no_recording_crosses_a_split_and_every_family_is_held_out(seed: int) ->
 @pytest.mark.parametrize("count", range(1, 9))
 def test_few_groups_still_give_every_split_one(count: int) -> None:
     groups = [f"g{number}" for number in range(count)]
-    split = list(split_groups(groups, [""] * count, val=0.15, test=0.15, seed=0).values())
+    split = list(split_groups(groups, [""] * count, [1000] * count, val=0.15, test=0.15, seed=0).values())
     assert split.count("train") >= 1
     assert split.count("val") == (1 if count > 1 else 0)
     assert split.count("test") == (1 if count > 2 else 0)
@@ -120,8 +128,32 @@ def test_a_family_of_one_recording_is_trained_on_if_others_can_be_held_out() -> 
     groups = ["jump", "sprint", *(f"walk{number}" for number in range(6))]
     families = ["jump", "sprint", *["walk"] * 6]
     for seed in range(10):
-        split = split_groups(groups, families, val=0.15, test=0.15, seed=seed)
+        split = split_groups(groups, families, [1000] * len(groups), val=0.15, test=0.15, seed=seed)
         assert split["jump"] == split["sprint"] == "train"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_shares_are_of_frames_and_not_of_recordings(seed: int) -> None:
+    """A few recordings of many minutes among many of seconds, as in LAFAN1 beside g1-moves."""
+    rng = np.random.default_rng(seed)
+    frames = [*rng.integers(8_000, 40_000, 14).tolist(), *rng.integers(300, 3_000, 40).tolist()]
+    groups = [f"g{number}" for number in range(len(frames))]
+    families = [FAMILIES[number % len(FAMILIES)] for number in range(len(frames))]
+    split = split_groups(groups, families, frames, val=0.15, test=0.1, seed=seed)
+    total = sum(frames)
+    for name, share in (("val", 0.15), ("test", 0.1), ("train", 0.75)):
+        got = sum(size for group, size in zip(groups, frames, strict=True) if split[group] == name)
+        assert got / total == pytest.approx(share, abs=0.012)
+    assert split == split_groups(groups[::-1], families[::-1], frames[::-1], val=0.15, test=0.1, seed=seed)
+    trained = {family for group, family in zip(groups, families, strict=True) if split[group] == "train"}
+    assert trained == set(families)
+
+
+def test_one_giant_recording_is_trained_on() -> None:
+    for seed in range(5):
+        split = split_groups(list("abcd"), [""] * 4, [90_000, 500, 600, 700], val=0.15, test=0.15, seed=seed)
+        assert split["a"] == "train"
+        assert set(split.values()) == set(DEALT)
 
 
 def test_takes_of_one_group_stay_together() -> None:
@@ -170,7 +202,10 @@ def test_saved_and_loaded_corpus_is_the_same(corpus: Corpus, tmp_path: Path) -> 
     assert back.content_hash == corpus.content_hash
     for column in ("names", "takes", "groups", "families", "splits", "licences", "refused", "config"):
         assert getattr(back, column) == getattr(corpus, column)
-    assert sorted(path.name for path in folder.iterdir()) == ["corpus.json", "corpus.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == ["corpus.json", "store"]
+    told = json.loads((folder / "corpus.json").read_text())
+    assert told["hash"] == corpus.content_hash
+    assert told["frames_by_split"]["val"] == corpus.frames(corpus.indices("val"))
 
 
 def test_the_hash_sees_content_only(corpus: Corpus) -> None:
@@ -184,26 +219,65 @@ def test_missing_or_damaged_corpora_are_refused(corpus: Corpus, tmp_path: Path) 
     with pytest.raises(InputError, match="no corpus here"):
         Corpus.load(tmp_path)
     folder = corpus.save(tmp_path / "c")
-    whole = (folder / "corpus.npz").read_bytes()
-    (folder / "corpus.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="not a readable corpus"):
+    shard = folder / "store" / "qpos-00000.array_record"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cut short"):
+        Corpus.load(folder)
+    shard.write_bytes(whole)
+    told = (folder / "corpus.json").read_text()
+    (folder / "corpus.json").write_text(told.replace(corpus.content_hash, "0" * 16))
+    with pytest.raises(InputError, match="the store beside it is another"):
+        Corpus.load(folder)
+    (folder / "corpus.json").write_text("{}")
+    with pytest.raises(InputError, match="not readable"):
         Corpus.load(folder)
 
 
-def test_a_full_disk_leaves_a_sentence_and_no_half_file(
+def test_the_hash_told_segment_by_segment_is_that_of_the_whole(corpus: Corpus) -> None:
+    """And it is the hash that a corpus had before segments were told one by one."""
+    columns = {name: getattr(corpus, name) for name in ("names", "takes", "groups", "families", "splits", "licences")}
+    whole = {"qpos": np.array(corpus.qpos), "start": corpus.start, "length": corpus.length, **columns}
+    assert corpus.content_hash == content_hash(whole)
+    half = corpus.select(np.arange(0, len(corpus), 2))
+    assert half.qpos is corpus.qpos
+    assert half.content_hash == corpus.subset(np.arange(0, len(corpus), 2)).content_hash != corpus.content_hash
+
+
+def test_clips_pass_through_memory_one_at_a_time(tmp_path: Path) -> None:
+    """Four times the clips do not take four times the memory."""
+
+    def peak(count: int) -> int:
+        folder = tmp_path / str(count)
+        for number in range(count):
+            native.write_npz(walk(40.0 + number / 50.0, f"clip{number}"), folder / f"{number}.npz")
+        files = sorted(folder.glob("*.npz"))
+        tracemalloc.start()
+        try:
+            gathered = gather(files, config=GatherConfig(curate=None), scratch=tmp_path)
+            corpus = build_corpus(list(gathered.clips.values()), scratch=tmp_path)
+            write_corpus(folder / "corpus", augmented(corpus, AugmentConfig(mirror=True)), {}, corpus.config)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)  # modules and caches
+    few, many = peak(3), peak(9)
+    added = 6 * 40 * 50 * 36 * 8
+    assert many - few < 0.25 * added
+
+
+def test_a_full_disk_leaves_a_sentence_and_no_corpus(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = corpus.save(tmp_path / "c")
-    before = (folder / "corpus.npz").read_bytes()
-
-    def full(file: object, **arrays: np.ndarray) -> None:
+    def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(native.np, "savez", full)
+    monkeypatch.setattr(store, "ShardWriter", full)
     with pytest.raises(InputError, match="disk is full"):
-        corpus.save(folder)
-    assert (folder / "corpus.npz").read_bytes() == before
-    assert sorted(path.name for path in folder.iterdir()) == ["corpus.json", "corpus.npz"]
+        corpus.save(tmp_path / "c")
+    with pytest.raises(InputError, match="no corpus here"):
+        Corpus.load(tmp_path / "c")
 
 
 def test_unknown_split_is_told(corpus: Corpus) -> None:

@@ -8,10 +8,13 @@ import pytest
 
 from scaling.errors import InputError
 from scaling.motion.clip import Motion, velocities
+from scaling.motion.human import arrays
 from scaling.motion.human.bvh import read_bvh
 from scaling.motion.human.keypoints import NAMES, Keypoints
 from scaling.motion.human.smpl import read_smpl
-from scaling.motion.read import inspect, read_motion
+from scaling.motion.importers.content import open_content
+from scaling.motion.importers.registry import choose
+from scaling.motion.read import inspect, read_file, read_motion
 from scaling.motion.synthetic import generate
 from scaling.robot.g1 import BODY_INDEX, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
 from scaling.robot.kinematics import forward_kinematics
@@ -188,3 +191,80 @@ def test_real_people_are_followed(shared: Path, file: str) -> None:
     assert found["quality"]["limit_share"] == 0.0
     assert found["quality"]["joint_speed_worst"] <= 1.0
     assert abs(found["quality"]["float_median_m"]) < 0.02
+
+
+def _wander(frames: int = 40) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    poses = 0.02 * rng.standard_normal((frames, 66)).cumsum(axis=0)
+    return {"poses": poses, "trans": 0.02 * rng.standard_normal((frames, 3)).cumsum(axis=0) + [0.0, 0.95, 0.0]}
+
+
+def test_rows_of_smplx_are_the_poses_they_hold(tmp_path: Path) -> None:
+    people = _wander()
+    rows = np.random.default_rng(0).standard_normal((40, 322))
+    rows[:, :66], rows[:, 309:312] = people["poses"], people["trans"]
+    columns = arrays.smplx_columns(rows)
+    ours, theirs = read_smpl(columns, 30.0, "a.npy"), read_smpl(people, 30.0, "a.npz")
+    for name, point in theirs.points.items():
+        np.testing.assert_array_equal(ours.points[name], point)
+
+
+def test_rows_seen_from_the_heading_are_put_back_into_the_world() -> None:
+    """A person who walks a bend, told as MotionMillion does: steps and places turned into each frame's own heading."""
+    frames, rng = 60, np.random.default_rng(1)
+    bend = np.linspace(0.4, 2.0, frames)
+    facing = np.stack([[[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]] for a in bend])
+    root = np.stack([np.cumsum(0.03 * np.sin(bend)), np.zeros(frames), np.cumsum(0.03 * np.cos(bend))], axis=1)
+    root -= root[0]
+    body = rng.standard_normal((22, 3)) * 0.1 + np.array([0.0, 1.0, 0.0])
+    body[[7, 8, 10, 11], 1] = 0.05
+    body[12, 1] = 1.5
+    world = np.einsum("tij,kj->tki", facing, body) + root[:, None]
+    inward = facing.transpose(0, 2, 1)
+    turns = np.concatenate([inward[:1], inward[1:] @ facing[:-1]])
+    steps = np.einsum("tij,tj->ti", inward[:-1], np.diff(root, axis=0))
+    rows = np.zeros((frames, 272))
+    rows[1:, :2] = steps[:, [0, 2]]
+    rows[:, 2:8] = turns[:, :2].reshape(frames, 6)
+    rows[:, 8:74] = np.tile(body.ravel(), (frames, 1))
+    found = arrays.read_headed(rows, 30.0, "a.npy")
+    np.testing.assert_allclose(found.points["neck"], world[:, 12][:, [2, 0, 1]], atol=1e-9)
+    np.testing.assert_allclose(found.points["left_wrist"], world[:, 20][:, [2, 0, 1]], atol=1e-9)
+    rows[5, 2:8] = 0.0
+    with pytest.raises(InputError, match="no rotations"):
+        arrays.read_headed(rows, 30.0, "a.npy")
+
+
+def test_a_body_model_gives_its_own_offsets_and_the_output_says_so(tmp_path: Path) -> None:
+    """A model whose joints are its vertices, and whose first shape makes it taller."""
+    people = {**_wander(), "betas": np.array([2.0, 0.0])}
+    template = np.random.default_rng(0).standard_normal((22, 3)) * 0.02
+    template[:, 1] += np.linspace(0.0, 1.0, 22)
+    shapes = np.zeros((22, 3, 3))
+    shapes[:, 1, 0] = 0.1 * template[:, 1]
+    model = tmp_path / "model.npz"
+    np.savez(model, v_template=template, shapedirs=shapes, J_regressor=np.eye(22))
+    still = {**people, "poses": np.zeros((40, 66)), "trans": np.zeros((40, 3))}
+    found = read_smpl(still, 30.0, "a.npz", model)
+    tall = template + np.array([0.0, 1.0, 0.0]) * 0.2 * template[:, 1:2]
+    np.testing.assert_allclose(found.points["neck"][0], tall[12][[2, 0, 1]], atol=1e-12)
+    assert "model.npz" in found.skeleton and "2 betas" in found.skeleton
+    assert "mean adult skeleton" in read_smpl(people, 30.0, "a.npz").skeleton
+    with pytest.raises(InputError, match="no such body model"):
+        read_smpl(people, 30.0, "a.npz", tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", poses=np.zeros(3))
+    with pytest.raises(InputError, match="not a body model"):
+        read_smpl(people, 30.0, "a.npz", tmp_path / "other.npz")
+
+
+def test_bare_arrays_of_people_are_claimed_by_their_width_and_say_that_they_are_unproved(tmp_path: Path) -> None:
+    for width, name in ((322, "motion-x"), (272, "motionmillion")):
+        np.save(tmp_path / "a.npy", np.zeros((10, width)))
+        assert choose(open_content(tmp_path / "a.npy")).name == name
+    pytest.importorskip("mink")
+    rows = np.zeros((40, 322))
+    rows[:, :66], rows[:, 309:312] = _wander()["poses"], _wander()["trans"]
+    np.save(tmp_path / "a.npy", rows)
+    (found,) = read_file(tmp_path / "a.npy")
+    assert "no sample was at hand" in " ".join(found.motion.notes)
+    assert "30 Hz was assumed" in " ".join(found.motion.notes)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from scaling.errors import InputError
 from scaling.motion.clip import Motion
@@ -280,3 +282,10 @@ def test_damage_anywhere_is_one_sentence(tmp_path: Path, turning: Motion, form: 
             assert reason.startswith(str(path))
             assert "\n" not in reason
     assert refused > 70
+
+
+def test_a_table_of_lerobot_is_refused_with_what_to_give_instead(tmp_path: Path) -> None:
+    path = tmp_path / "file-000.parquet"
+    parquet.write_table(pa.table({"observation.state": [[0.0] * 29]}), path)
+    with pytest.raises(InputError, match=r"a Parquet table, as LeRobot keeps its episodes.*36 columns"):
+        read_motion(path)

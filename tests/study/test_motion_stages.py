@@ -10,8 +10,8 @@ from scaling.errors import InputError
 from scaling.experts.kept import check_kept, load_kept
 from scaling.motion.augment import AugmentConfig
 from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
-from scaling.motion.embed import EmbedConfig
-from scaling.motion.holdout import UnseenConfig
+from scaling.motion.embed import EmbedConfig, embed_corpus
+from scaling.motion.holdout import UnseenConfig, hold_out
 from scaling.motion.read import read_motion, write_npz
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import corpus_motions
@@ -19,6 +19,7 @@ from scaling.record.hashing import content_hash
 from scaling.record.store import ArtifactStore
 from scaling.study import corpus_stages, stages
 from scaling.study.config import MotionsConfig, StudyConfig, quickstart
+from scaling.study.sweep_jobs import Keys
 
 SHORT = CorpusConfig(SegmentConfig(2.0, 3.0, 6.0))
 
@@ -81,7 +82,8 @@ def test_arms_follow_the_selection_and_keep_their_nesting(clips: Path, tmp_path:
     artifact = corpus_stages.corpus_stage(store, config)
     corpus = Corpus.load(artifact.path)
     assert {corpus.families[index] for index in corpus.indices("test_family")} == {"squat"}
-    strata = corpus_stages.load_clusters(corpus_stages.cluster_stage(store, artifact, 2, 0))
+    embedding = corpus_stages.embedding_stage(store, artifact)
+    strata = corpus_stages.load_clusters(corpus_stages.cluster_stage(store, artifact, embedding, 2, 0))
     assert strata.features is not None
     assert len(strata.features) == len(corpus)
     assert len(strata.report["names"]) == 2
@@ -95,6 +97,37 @@ def test_arms_follow_the_selection_and_keep_their_nesting(clips: Path, tmp_path:
             assert corpus.augmented_frames(arm) == corpus.frames(arm)
         chosen[selection] = tuple(arms[0.5])
     assert len(set(chosen.values())) > 1
+
+
+def test_one_embedding_serves_every_cluster_count(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    artifact = corpus_stages.corpus_stage(store, study(clips))
+    calls: list[int] = []
+
+    def counted(corpus: Corpus, config: EmbedConfig | None = None) -> np.ndarray:
+        calls.append(len(corpus))
+        return embed_corpus(corpus, config)
+
+    monkeypatch.setattr(corpus_stages, "embed_corpus", counted)
+    for k in (2, 3):
+        embedding = corpus_stages.embedding_stage(store, artifact)
+        clusters = corpus_stages.load_clusters(corpus_stages.cluster_stage(store, artifact, embedding, k, 0))
+        assert clusters.report["clusters"] == k
+    assert calls == [len(Corpus.load(artifact.path))]
+    assert embedding.hash != corpus_stages.embedding_stage(Keys(), artifact, EmbedConfig("periodic")).hash
+
+
+def test_a_held_out_family_is_played_and_without_one_nothing_is(clips: Path, tmp_path: Path) -> None:
+    assert corpus_stages.played_splits(study(clips)) == ("val", "test")
+    held = study(clips, unseen=UnseenConfig(names=("turn",)))
+    assert corpus_stages.played_splits(held) == ("val", "test", "test_family")
+    narrow = replace(held, closed_loop=replace(held.closed_loop, splits=("val",)))
+    assert corpus_stages.played_splits(narrow) == ("val",)
+    motions = [read_motion(path) for path in sorted(clips.glob("*.npz"))]
+    plain = build_corpus(motions, SHORT)
+    imported = hold_out(plain, UnseenConfig(names=("turn",)), SHORT).save(tmp_path / "held")
+    assert corpus_stages.played_splits(study(imported)) == ("val", "test", "test_family")
+    assert corpus_stages.played_splits(study(plain.save(tmp_path / "plain"))) == ("val", "test")
 
 
 def test_what_was_added_changes_no_hash_until_it_is_asked_for() -> None:

@@ -12,6 +12,7 @@ from scaling.record.ledger import Ledger
 from scaling.record.shelf import LocalShelf
 from scaling.record.store import ArtifactStore
 from scaling.record.table import read_table, rows_of, write_table
+from scaling.study.corpus_stages import CORPUS_VERSION
 from scaling.study.quickstart import run_study
 from scaling.study.sweep import Sweep, grid
 from scaling.study.sweep_bill import bill, plan
@@ -67,13 +68,15 @@ def test_keys_are_those_of_the_artifact_store_and_follow_what_they_cover():
     base = tiny()
     jobs = {job.name: job for job in Sweep("one", grid(base, {"seeds": (1,)}), StudyJobs()).jobs().values()}
     key = {"motions": base.motions, "corpus": base.corpus}
-    assert jobs["corpus"].key == ArtifactStore("any").key("corpus", key, {"files": content_hash({})}, 1)
+    assert jobs["corpus"].key == ArtifactStore("any").key("corpus", key, {"files": content_hash({})}, CORPUS_VERSION)
     changed = replace(base, seeds=1, dagger=replace(base.dagger, updates=6))
     after = {job.name: job for job in Sweep("other", grid(changed, {"seeds": (1,)}), StudyJobs()).jobs().values()}
     differing = {name for name in jobs if jobs[name].key != after[name].key}
     closed = {f"closed loop mlp 0.05M on {split}" for split in ("val", "test")}
     assert differing == {"students mlp 0.05M K=2,1", "rows mlp 0.05M K=2,1"} | closed
     assert set(jobs["experts K=2"].needs) == {"corpus", "clusters"}
+    shared = {jobs[f"clusters K={k}"].needs["embedding"] for k in (2, 1)}
+    assert shared == {jobs["embedding"].key}
 
 
 def test_a_reference_bank_is_of_another_seed_and_teaches_nobody():

@@ -1,11 +1,13 @@
 """SMPL poses (as AMASS ships them) to joint positions on a documented mean skeleton: the body model is licensed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaling.errors import InputError
+from scaling.motion.human.body_model import body_offsets
 from scaling.motion.human.keypoints import Keypoints, from_joints
 from scaling.motion.importers.record import table
 from scaling.robot.rotations import from_rotation_vector, quat_mul, rotate
@@ -38,8 +40,14 @@ _TREE: tuple[tuple[str, int, tuple[float, float, float]], ...] = (
 )
 
 
-def read_smpl(values: Mapping[str, Any], rate_hz: float, where: str) -> Keypoints:
-    """The key points of `poses` [T, 66 or more] (axis times angle a joint, rad) and `trans` [T, 3] (m)."""
+JOINTS = tuple(name for name, _, _ in _TREE)
+
+
+def read_smpl(values: Mapping[str, Any], rate_hz: float, where: str, model: Path | None = None) -> Keypoints:
+    """The key points of `poses` [T, 66 or more] (axis times angle a joint, rad) and `trans` [T, 3] (m).
+
+    With a body `model`, its offsets in the shape of the file's `betas`.
+    """
     trans = table(values["trans"], "trans", 3, where)
     poses = table(values["poses"], "poses", None, where)
     if poses.shape[1] < 66 or len(poses) != len(trans):
@@ -47,10 +55,16 @@ def read_smpl(values: Mapping[str, Any], rate_hz: float, where: str) -> Keypoint
     turns = from_rotation_vector(poses[:, :66].reshape(len(poses), 22, 3))
     places = np.zeros((len(poses), len(_TREE), 3))
     quats = np.zeros((len(poses), len(_TREE), 4))
-    for index, (_, parent, offset) in enumerate(_TREE):
+    offsets, skeleton = np.array([offset for _, _, offset in _TREE]), MEAN
+    if model is not None:
+        betas = np.asarray(values.get("betas", np.zeros(0)), np.float64).reshape(-1)
+        offsets = body_offsets(model, betas, [parent for _, parent, _ in _TREE])
+        skeleton = f"the body model {model.name} in the clip's own shape ({len(betas)} betas)"
+    for index, (_, parent, _) in enumerate(_TREE):
+        offset = offsets[index]
         if parent < 0:
-            places[:, index], quats[:, index] = trans, turns[:, index]
+            places[:, index], quats[:, index] = trans + offset, turns[:, index]
             continue
         places[:, index] = places[:, parent] + rotate(quats[:, parent], np.tile(offset, (len(poses), 1)))
         quats[:, index] = quat_mul(quats[:, parent], turns[:, index])
-    return from_joints([name for name, _, _ in _TREE], places, rate_hz, MEAN, where)
+    return from_joints(JOINTS, places, rate_hz, skeleton, where)

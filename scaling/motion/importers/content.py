@@ -18,6 +18,7 @@ from scaling.motion.importers.unpickle import load_npy, load_pickle, load_torch,
 _GZIP = b"\x1f\x8b"
 _ZLIB = (b"\x78\x01", b"\x78\x9c", b"\x78\xda")
 _WBC = b"NPZ\x00"
+_PARQUET = b"PAR1"
 _POINTER = b"version https://git-lfs"
 
 
@@ -54,6 +55,11 @@ def open_content(path: Path) -> Content:
         return Content(path, "wbc_fsm", raw_array(data, where))
     if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Content(path, "pickle", plain(load_pickle(data, where)))
+    if data.startswith(_PARQUET):
+        raise InputError(
+            f"{where}: a Parquet table, as LeRobot keeps its episodes; their columns have no one meaning, so write "
+            "qpos as CSV (36 columns) or npz from it and give that."
+        )
     if b"\x00" in data[:4096]:
         raise InputError(f"{where}: an unknown binary file; give a motion file of a known format.")
     try:

@@ -14,6 +14,7 @@ from scaling.robot.rotations import rotate
 
 CONVENTIONS = ("xyzw", "wxyz")
 _SAMPLES = 192
+_FEWEST, _A_SECOND = 48, 3.0  # of short clips, whose neighbouring frames say the same
 _BODY_SAMPLES = 32
 _STEP_S = 0.1
 _UP = np.array([0.0, 0.0, 1.0])
@@ -67,7 +68,8 @@ def weigh(qpos: Float[np.ndarray, "T 36"], rate_hz: float) -> Evidence:
 def _sampled(rows: Float[np.ndarray, "T 36"], rate_hz: float) -> Float[np.ndarray, "2 n 36"]:
     """Frames from all over a clip, and beside each the frame a step later."""
     step = min(max(1, round(_STEP_S * rate_hz)), len(rows) - 1)
-    starts = np.unique(np.linspace(0, len(rows) - 1 - step, min(_SAMPLES, len(rows) - step)).astype(int))
+    wanted = min(_SAMPLES, max(_FEWEST, round(_A_SECOND * len(rows) / rate_hz)))
+    starts = np.unique(np.linspace(0, len(rows) - 1 - step, min(wanted, len(rows) - step)).astype(int))
     return np.asarray(rows[np.stack([starts, starts + step])], np.float64)
 
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from scaling.errors import InputError
+from scaling.motion.human import arrays
 from scaling.motion.human.amc import RATE_HZ, read_amc
 from scaling.motion.human.bvh import read_bvh
 from scaling.motion.human.keypoints import Keypoints
 from scaling.motion.human.smpl import read_smpl
 from scaling.motion.importers.content import Content
-from scaling.motion.importers.record import Given, Record, number
+from scaling.motion.importers.record import Given, Record, number, table
 
 _SMPL_RATES = ("mocap_framerate", "mocap_frame_rate", "fps")
 
@@ -35,6 +38,21 @@ def claims_asf(content: Content) -> bool:
 def claims_smpl(content: Content) -> bool:
     """Poses and translations of a body model."""
     return content.keys >= {"poses", "trans"}
+
+
+def claims_smplx_array(content: Content) -> bool:
+    """A bare array of SMPL-X rows."""
+    return _width(content) == arrays.SMPLX_WIDTH
+
+
+def claims_headed_array(content: Content) -> bool:
+    """A bare array of rows seen from the root's heading."""
+    return _width(content) == arrays.HEADED_WIDTH
+
+
+def _width(content: Content) -> int | None:
+    value = content.value if content.container == "npy" else None
+    return value.shape[1] if isinstance(value, np.ndarray) and value.ndim == 2 else None
 
 
 def read_skeleton(content: Content, given: Given) -> list[Record]:
@@ -78,9 +96,21 @@ def _smpl(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ..
         raise InputError(f"{where}: human motion in SMPL without a frame rate; give it with --rate.")
     rate = given.rate_hz or number(content.value[name], str(name), where)
     words = "rate given by the caller" if given.rate_hz else f"{name} in the file"
-    return read_smpl(content.value, rate, where), words, ()
+    return read_smpl(content.value, rate, where, given.body_model), words, ()
+
+
+def _array(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
+    rows, where = table(content.value, "the array", None, str(content)), str(content)
+    rate = given.rate_hz or arrays.RATE_HZ
+    words = "rate given by the caller" if given.rate_hz else f"the file does not hold its rate; {rate:g} Hz was assumed"
+    if rows.shape[1] == arrays.SMPLX_WIDTH:
+        people = read_smpl(arrays.smplx_columns(rows), rate, where, given.body_model)
+    else:
+        people = arrays.read_headed(rows, rate, where)
+    return people, words, (words, arrays.UNPROVED)
 
 
 read_bvh_file = _reader(_bvh)
 read_amc_file = _reader(_amc)
 read_smpl_file = _reader(_smpl)
+read_array_file = _reader(_array)

@@ -1,6 +1,7 @@
 """What an importer is told and what it hands back."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,15 @@ _LARGEST = 1e6  # m, rad: what lies beyond is damage
 
 @dataclass(frozen=True)
 class Given:
-    """What the caller says of a file; None where the file shall speak for itself."""
+    """What the caller says of a file; None where the file shall speak for itself.
+
+    `body_model` is the file whose joints people in SMPL are given; None takes a mean skeleton.
+    """
 
     rate_hz: float | None = None
     quaternion: str | None = None
     joint_order: str | None = None
+    body_model: Path | None = None
 
 
 @dataclass(frozen=True)

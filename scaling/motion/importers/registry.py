@@ -24,6 +24,8 @@ IMPORTERS: tuple[Importer, ...] = (
     Importer("amc", human.claims_amc, human.read_amc_file),
     Importer("asf", human.claims_asf, human.read_skeleton),
     Importer("smpl", human.claims_smpl, human.read_smpl_file),
+    Importer("motion-x", human.claims_smplx_array, human.read_array_file),
+    Importer("motionmillion", human.claims_headed_array, human.read_array_file),
     *(Importer(layout.name, layout.claims, layout.read) for layout in LAYOUTS),
     Importer(loco_mujoco.NAME, loco_mujoco.claims, loco_mujoco.read),
     Importer(loco_mujoco.OLD_NAME, loco_mujoco.claims_old, loco_mujoco.read_old),

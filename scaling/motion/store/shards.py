@@ -18,7 +18,7 @@ from scaling.record.files import disk_full
 from scaling.robot.g1 import NQ
 
 FRAME_BYTES = 4 * NQ
-REMEDY = "copy the store again, or write it anew with `scaling motions store`"
+REMEDY = "copy the store again, or build it anew with `scaling motions import`"
 # Grain reads at random: one record a group, and no compression, which would cost more time than it saves bytes.
 _WRITE = "group_size:1,uncompressed"
 # Grain's own threads are the parallelism; the reader's would only hand every record from core to core.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,9 +140,12 @@ def write_store(
     folder: str | Path,
     clips: Iterable[tuple[ClipRow, Float[np.ndarray, "T 36"]]],
     config: StoreConfig | None = None,
-    of: str = "",
+    of: Callable[[], str] = str,
 ) -> Store:
-    """Write clips (50 Hz `qpos`) as they come, none of them kept in memory; `store.json` is written last."""
+    """Write clips (50 Hz `qpos`) as they come, none of them kept in memory; `store.json` is written last.
+
+    `of` is asked behind the last clip for the hash of what the store was made of.
+    """
     folder, config = Path(folder), config or StoreConfig()
     digest = hashlib.sha256()
     try:
@@ -162,7 +165,7 @@ def write_store(
         manifest = {
             "version": _VERSION,
             "hash": digest.hexdigest(),
-            "of": of,
+            "of": of(),
             "rate_hz": CONTROL_RATE_HZ,
             "columns": NQ,
             "config": asdict(config),
@@ -187,7 +190,7 @@ def open_store(folder: str | Path) -> Store:
     folder = Path(folder)
     path = folder / _MANIFEST
     if not path.is_file():
-        raise InputError(f"{folder}: no store here ({_MANIFEST} is missing); write one with `scaling motions store`.")
+        raise InputError(f"{folder}: no corpus here ({_MANIFEST} is missing); build one with `scaling motions import`.")
     try:
         manifest = json.loads(path.read_text())
         store = Store(folder, tuple(Shard(**shard) for shard in manifest["shards"]), manifest["hash"], manifest["of"])
