@@ -129,9 +129,7 @@ class Worker:
         if answer is None:
             child.stop()
             self._refuse(job, claim)
-        elif not self._ledger.owned(
-            job.key, claim.token
-        ):  # nor is an error news: the folder is gone
+        elif not self._ledger.owned(job.key, claim.token):  # nor is an error news: the folder is gone
             self._refuse(job, claim)
         elif "ok" in answer:
             shelf.keep(work, output(job.key, claim))
