@@ -87,10 +87,12 @@ def keep(name: str, sweep: Any, ledger: Ledger, command: str) -> Path:
     found, stages = rows(standings, ledger), bill(standings)
     write_table(found, folder / "runs.csv")
     config = sweep.runs[0].config
-    result = fit_laws(found, config)
-    told = against_clusters(found) if name == "cluster_count" else result.sentences
     figures = [sections.Figure(svg(one), CAPTIONS[kind], wide=True) for kind, one in comparisons(found, []).items()]
-    if name == "data_size":
+    if name == "cluster_count":
+        told = against_clusters(found)
+    else:
+        result = fit_laws(found, config)
+        told = result.sentences
         figures.insert(0, sections.Figure(law_figure(found, result, config), "Hollow points are held out of the fits."))
     for index, figure in enumerate(figures):
         (folder / f"figure-{index}.svg").write_text(str(figure.source))
