@@ -1,13 +1,14 @@
 """Does `scaling sweep suggest` save compute? On planted truth, beside a plain grid, by the same fits and intervals.
 
     python experiments/suggest_planted.py
+    python experiments/suggest_planted.py --bound    # what nobody could better, without a fit: seconds
 
 A Chinchilla law with 2 % of noise; five sizes by five amounts of data over a factor of 64; the target is four times
 beyond both. The grid is run in its order, seed after seed, and measured after every size; the design begins with the
-nine cheapest cells and spends a tenth of a pass at a time on what `suggest` proposes of eight seeds of each cell. For
-two shares of start-up in the cost of the largest run, since runs that cost little else are what a design feeds on.
+nine cheapest cells and spends a twentieth of a pass at a time on what `suggest` proposes of eight seeds of each cell.
+For four shares of start-up in the cost of the largest run, since runs that cost little else are what a design feeds on.
 
-Expected: 44 s of one core; the table of experiments/suggest_planted/RESULT.md.
+Expected: three minutes of one core; the table of experiments/suggest_planted/RESULT.md.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.laws.catalogue import chinchilla
-from scaling.laws.design import Candidate, design
+from scaling.laws.design import PRIOR, Candidate, design, relative_jacobian
 from scaling.laws.fit import Fit, fit_form
 
 TRUTH = np.array([0.1, 6.0, 30.0, 0.35, 0.4])  # E, A, B, alpha, beta
@@ -26,7 +27,8 @@ SIZES, DATA = np.geomspace(5e4, 5e4 * RANGE, LEVELS), np.geomspace(1e4, 1e4 * RA
 CELLS = np.array([(n, d) for n in SIZES for d in DATA])
 TARGET = np.array([SIZES[-1], DATA[-1]]) * BEYOND
 FORM = chinchilla()
-ROUND, PASSES = 0.1, 2  # of one pass over the grid
+START_UPS = (600, 200, 60, 20)  # the largest run takes so many times as long as it takes to start one
+ROUND, PASSES = 0.05, 2  # of one pass over the grid
 
 
 class Trial:
@@ -71,6 +73,37 @@ class Trial:
         return found
 
 
+def bound(start_up: float) -> tuple[float, float]:
+    """Passes after which the best design of all has the grid's interval of 4/5 of a pass' runs and of one pass.
+
+    The law is known, the interval is that of linear theory, and a design may repeat a cell a fraction of a time: the
+    multiplicative algorithm for the variance at one point at a given cost.
+    """
+    cost = Trial(0, start_up).cost[: len(CELLS)]
+    goal, *rows = relative_jacobian(FORM, TRUTH[None], np.vstack([TARGET, CELLS]))[0]
+    ridge, cells = (NOISE / PRIOR) ** 2 * np.eye(len(goal)), np.array(rows)
+
+    def variance(weight: np.ndarray) -> tuple[float, np.ndarray]:
+        toward = np.linalg.solve(ridge + cells.T @ (weight[:, None] * cells), goal)
+        return float(goal @ toward), (cells @ toward) ** 2 / cost
+
+    def best(budget: float) -> float:
+        weight = np.full(len(cost), budget / cost.sum())
+        for _ in range(3000):
+            weight = weight * np.sqrt(variance(weight)[1])
+            weight *= budget / (weight @ cost)
+        return variance(weight)[0]
+
+    def needed(count: int) -> float:
+        asked, low, high = variance(1.0 * (np.arange(len(cost)) < count))[0], 0.01, 2.0
+        for _ in range(20):
+            middle = (low * high) ** 0.5
+            low, high = (low, middle) if best(middle) <= asked else (middle, high)
+        return high / float(cost[:count].sum())
+
+    return needed(LEVELS * (LEVELS - 1)), needed(LEVELS * LEVELS)
+
+
 def reached(found: Sequence[tuple[float, float, float]], width: float) -> float:
     """The cost at which the interval is first that narrow; infinite where it never is."""
     return next((cost for cost, wide, _ in found if wide <= width), np.inf)
@@ -104,12 +137,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("experiments/suggest_planted"))
+    parser.add_argument("--bound", action="store_true", help="the best that any design could do, and nothing else")
+    parser.add_argument("--start-ups", type=float, nargs="+", default=START_UPS, help="1 over the share (600 ...)")
     arguments = parser.parse_args()
+    if arguments.bound:
+        for start_up in 1 / np.array(arguments.start_ups):
+            told = " and ".join(f"{ratio:.2f}" for ratio in bound(start_up))
+            print(f"start-up 1/{1 / start_up:.0f}: {told} of what the grid costs up to its fourth size and whole")
+        return
     lines = [
         "| start-up, of the largest run | interval (log width) | passes: grid | suggest | ratio | half or less |",
         "|---|---|---|---|---|---|",
     ]
-    for start_up in (1 / 600, 1 / 60):
+    for start_up in 1 / np.array(arguments.start_ups):
         lines += compare(start_up, arguments.trials, (0.35, 0.3, 0.25))
     print("\n".join(lines))
     arguments.out.mkdir(parents=True, exist_ok=True)

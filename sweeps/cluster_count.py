@@ -11,9 +11,9 @@ from scaling.study.sweep_base import paper_study, priced, tiny_study
 
 
 def tiny() -> Sweep:
-    """Four clusterings, each with its own bank, at the full arm, two seeds and two families."""
+    """Four clusterings, each with its own bank, at the full arm, two seeds and two families; the dearest bank first."""
     base = replace(tiny_study("cluster_count"), clusters=(2,), arms=(1.0,), sizes=("0.2M",))
-    return priced("cluster_count-tiny", grid(base, {"clusters": [(2,), (4,), (8,), (16,)]}))
+    return priced("cluster_count-tiny", grid(base, {"clusters": [(16,), (8,), (4,), (2,)]}))
 
 
 def paper() -> Sweep:

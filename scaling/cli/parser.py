@@ -36,6 +36,26 @@ def add(verbs: Verbs, name: str, verb: Verb, help_: str, *, on_signal: str = "pl
     return parser
 
 
+def add_mirrors(parser: Parser) -> None:
+    """The flag of verbs that train."""
+    parser.add_argument(
+        "--mirrors",
+        metavar="NAME,...",
+        help="where learning curves are shown too: tensorboard (default), wandb, mlflow",
+    )
+
+
+def choose_mirrors(arguments: argparse.Namespace) -> list[str]:
+    """The mirrors that the flag names, set for this process and all that it starts; none where it is not given."""
+    if arguments.mirrors is None:
+        return []
+    from scaling.record.mirrors import choose
+
+    names = [name for name in arguments.mirrors.split(",") if name]
+    choose(names)
+    return names
+
+
 def family(verbs: Verbs, name: str, help_: str) -> Verbs:
     """A verb that has verbs of its own."""
     parser: Parser = verbs.add_parser(name, help=help_, description=help_)

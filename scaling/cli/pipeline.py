@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.cli.output import Grid, Outcome, pairs
-from scaling.cli.parser import Verbs, add
+from scaling.cli.parser import Verbs, add, add_mirrors, choose_mirrors
 from scaling.errors import InputError
 
 OUT = "runs/quickstart"
@@ -29,15 +29,18 @@ def add_verbs(verbs: Verbs) -> None:
         "--bank", metavar="DIR", help="experts that are kept (experiments/banks/NAME) instead of training any"
     )
     quickstart.add_argument("--out", default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
+    add_mirrors(quickstart)
     run = add(verbs, "run", _run, "one experiment by name", on_signal="save")
     run.add_argument("experiment", metavar="EXPERIMENT")
     run.add_argument("--out", default="runs", metavar="DIR", help="where results go (default runs)")
     run.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="override a figure, by dotted path"
     )
+    add_mirrors(run)
 
 
 def _quickstart(arguments: argparse.Namespace) -> Outcome:
+    choose_mirrors(arguments)
     if arguments.motions is not None:
         from scaling.motion.read import motion_paths
 
@@ -87,6 +90,7 @@ def _laws(path: Path) -> list[tuple[Any, ...]]:
 
 
 def _run(arguments: argparse.Namespace) -> Outcome:
+    choose_mirrors(arguments)
     from scaling.study.experiments import run_experiment
 
     row = run_experiment(arguments.experiment, overrides(arguments.set), arguments.out)

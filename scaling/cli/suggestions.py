@@ -17,7 +17,9 @@ _SHOWN = ("form", "rows", "width", "expected_width", "device_hours", "candidates
 def add_arguments(parser: Parser) -> None:
     """What is to be predicted, from which columns, and what may be spent on it."""
     parser.add_argument("--target", required=True, metavar="ROLE=X,...", help="where to predict: size=2e6,data=1e6")
-    parser.add_argument("--budget", type=float, required=True, metavar="H", help="device-hours to spend")
+    parser.add_argument(
+        "--budget", type=float, required=True, metavar="H", help="device-hours before it is asked again"
+    )
     parser.add_argument("--loss", default="val_loss", metavar="COLUMN", help="what the law predicts (val_loss)")
     for role, column in ROLES.items():
         parser.add_argument(f"--{role}", default=column, metavar="COLUMN", help=f"({column})")

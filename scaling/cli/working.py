@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.cli.output import Outcome, pairs
-from scaling.cli.parser import Parser
+from scaling.cli.parser import Parser, add_mirrors, choose_mirrors
 from scaling.cli.suggestions import pair
 from scaling.cli.sweeps import failures, overrides_of, survey_of, sweep_of
 from scaling.errors import InputError
@@ -25,9 +25,11 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--image", metavar="IMAGE", help="of k8s: the container image")
     parser.add_argument("--queue", metavar="QUEUE", help="of k8s: the Kueue queue")
+    parser.add_argument("--volume", metavar="CLAIM=/PATH", help="of k8s: a volume that all pods share (for gangs)")
     parser.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE", help="submitit's, as slurm_partition=a"
     )
+    add_mirrors(parser)
 
 
 def work(arguments: argparse.Namespace) -> Outcome:
@@ -41,11 +43,10 @@ def work(arguments: argparse.Namespace) -> Outcome:
         raise InputError(f"--heartbeat {arguments.heartbeat:g} --stale {arguments.stale:g}: {error}") from None
     if arguments.max_runs is not None and arguments.max_runs < 1:
         raise InputError(f"--max-runs {arguments.max_runs}: give at least 1")
-    command = WorkerCommand(arguments.sweep, arguments.store, overrides_of(arguments), times, arguments.only)
+    mirrors = choose_mirrors(arguments)
+    command = WorkerCommand(arguments.sweep, arguments.store, overrides_of(arguments), times, arguments.only, mirrors)
     if arguments.workers < 1 or arguments.gang < 1:
         raise InputError(f"--workers {arguments.workers} --gang {arguments.gang}: give at least 1 of each")
-    if arguments.gang > 1 and arguments.launcher not in ("local", "slurm"):
-        raise InputError(f"--gang is for local and slurm: {arguments.launcher} starts workers that share no folder")
     if arguments.launcher == "local" and arguments.workers == arguments.gang == 1:
         return _work_here(arguments, times)
     if arguments.max_runs is not None:
@@ -60,7 +61,10 @@ def _launch(arguments: argparse.Namespace, command: Any) -> Outcome:
 
         if not arguments.image:
             raise InputError("--launcher k8s needs --image: the container that has scaling installed")
-        manifest = jobset(command, arguments.workers, arguments.image, arguments.queue)
+        volume = pair("--volume", arguments.volume) if arguments.volume else None
+        manifest = jobset(
+            command, arguments.workers, arguments.image, arguments.queue, gang=arguments.gang, volume=volume
+        )
         return Outcome(manifest, [yaml(manifest)])
     if arguments.launcher == "slurm":
         from scaling.study.launch import slurm
@@ -72,7 +76,7 @@ def _launch(arguments: argparse.Namespace, command: Any) -> Outcome:
     if arguments.launcher == "ray":
         from scaling.study.launch import ray
 
-        ray.launch(command, arguments.workers)
+        ray.launch(command, arguments.workers, gang=arguments.gang)
     else:
         from scaling.study.launch import local
 

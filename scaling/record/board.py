@@ -10,17 +10,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+FOLDER = "tensorboard"
 _FLUSH_EVERY_S = 20.0
 
 
 class Board:
-    """One event file in `folder`; steps at or after `purge_step` in earlier files are hidden by TensorBoard."""
+    """One event file in `run/tensorboard`; TensorBoard hides steps at or after `purge_step` in earlier files."""
 
-    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+    troubles: tuple[type[Exception], ...] = (OSError,)
+
+    def __init__(self, run: Path, purge_step: int | None = None) -> None:
         from tensorboardX.proto import event_pb2, summary_pb2
         from tensorboardX.record_writer import RecordWriter
 
         self._event, self._summary = event_pb2, summary_pb2
+        folder = run / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names.
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
@@ -56,11 +60,3 @@ class Board:
     def _flush(self) -> None:
         self._writer.flush()
         self._flushed = time.monotonic()
-
-
-def open_board(folder: Path, purge_step: int | None = None) -> Board | None:
-    """A board, or None where tensorboardX is not installed (the base install has none)."""
-    try:
-        return Board(folder, purge_step)
-    except ImportError:
-        return None

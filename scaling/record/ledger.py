@@ -1,17 +1,20 @@
-"""What became of each run of a sweep: numbered entries, each created once, so that the log itself is lease and fence.
+"""What became of each piece of work: numbered entries, each created once, so that the log itself is lease and fence.
 
-Entry N+1 of a run is created only if it is absent. An owner publishes by creating the entry after its own claim, and a
+Entry N+1 of a key is created only if it is absent. An owner publishes by creating the entry after its own claim, and a
 dead owner is taken over by creating the same entry: one of the two fails, whatever clock, pause or network delayed it.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
+import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from scaling.errors import InputError
 from scaling.record.files import jsonable
 from scaling.record.lease import LeaseTimes, identity, process_gone
 from scaling.record.shelf import Shelf
@@ -60,10 +63,10 @@ class Entry:
 
 
 class Ledger:
-    """The entries of every run on a shelf, and one observer's view of their owners' heartbeats."""
+    """The entries of every run in a folder of a shelf, and one observer's view of their owners' heartbeats."""
 
-    def __init__(self, shelf: Shelf, times: LeaseTimes | None = None) -> None:
-        self.shelf, self.times = shelf, times or LeaseTimes()
+    def __init__(self, shelf: Shelf, times: LeaseTimes | None = None, folder: str = RUNS) -> None:
+        self.shelf, self.times, self._folder = shelf, times or LeaseTimes(), folder
         self._seen: dict[str, tuple[tuple[int, Any], float]] = {}
 
     def standing(self, keys: Iterable[str] | None = None) -> dict[str, Entry]:
@@ -71,20 +74,20 @@ class Ledger:
         wanted = None if keys is None else set(keys)
         return {
             key: entry
-            for key, names in self.shelf.slots(RUNS)
+            for key, names in self.shelf.slots(self._folder)
             if (wanted is None or key in wanted) and (entry := self._last(key, names)).number
         }
 
     def last(self, key: str) -> Entry:
         """The last entry of a run."""
-        return self._last(key, self.shelf.names(f"{RUNS}/{key}"))
+        return self._last(key, self.shelf.names(f"{self._folder}/{key}"))
 
     def append(self, key: str, after: Entry, state: str, **data: Any) -> Entry | None:
         """The entry after `after`; None where another was first. Counts go on from `after` unless they are given."""
         record = after.counted() | {"token": after.token} | data | {"state": state, "written": time.time()}
         number = after.number + 1
         text = json.dumps(jsonable(record), allow_nan=False).encode()
-        if not self.shelf.create(f"{RUNS}/{key}/{number:04d}.json", text):
+        if not self.shelf.create(self._path(key, number), text):
             return None
         return _entry(number, record)
 
@@ -99,11 +102,39 @@ class Ledger:
 
     def beat(self, key: str, claim: Entry) -> None:
         """Says that the owner lives."""
-        self.shelf.beat(_path(key, claim.number))
+        self.shelf.beat(self._path(key, claim.number))
 
-    def owned(self, key: str, claim: Entry) -> bool:
-        """Whether nothing came after the claim."""
-        return self.shelf.read(_path(key, claim.number + 1)) is None
+    @contextlib.contextmanager
+    def beating(self, key: str, claim: Entry) -> Iterator[None]:
+        """Heartbeats from a thread, for an owner that works in its own process."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self.times.heartbeat_s):
+                self.beat(key, claim)
+
+        thread = threading.Thread(target=beat, name=f"lease of {key}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def owned(self, key: str, token: str) -> bool:
+        """Whether the attempt of this token has the last word."""
+        entry = self.last(key)
+        return entry.state == CLAIMED and entry.token == token
+
+    def release(self, key: str, claim: Entry, seconds: float) -> None:
+        """Gives an owned claim back; `seconds` are of all attempts so far. On a full disk the claim itself goes."""
+        if not self.owned(key, claim.token):
+            return
+        try:
+            self.append(key, claim, REQUEUED, seconds=seconds)
+        except (InputError, OSError):
+            with contextlib.suppress(InputError, OSError):
+                self.shelf.remove(self._path(key, claim.number))
 
     def claimable(self, key: str, entry: Entry) -> bool:
         """Whether an attempt may begin: nobody has it, or its owner is dead or has stood still for too long."""
@@ -116,7 +147,7 @@ class Ledger:
         return process_gone(entry.data)
 
     def _stale(self, key: str, entry: Entry) -> bool:
-        now, seen = time.monotonic(), (entry.number, self.shelf.stamp(_path(key, entry.number)))
+        now, seen = time.monotonic(), (entry.number, self.shelf.stamp(self._path(key, entry.number)))
         before = self._seen.get(key)
         if before is None or before[0] != seen:
             self._seen[key] = (seen, now)
@@ -125,25 +156,24 @@ class Ledger:
 
     def _worked(self, key: str, claim: Entry) -> float:
         """Seconds from the start of a lost attempt to its last heartbeat, where the shelf tells."""
-        stamp, started = self.shelf.stamp(_path(key, claim.number)), claim.data.get("started")
+        stamp, started = self.shelf.stamp(self._path(key, claim.number)), claim.data.get("started")
         if isinstance(stamp, int) and isinstance(started, int | float):
             return max(0.0, stamp * 1e-9 - started)
         return 0.0
+
+    def _path(self, key: str, number: int) -> str:
+        return f"{self._folder}/{key}/{number:04d}.json"
 
     def _last(self, key: str, names: list[str]) -> Entry:
         """The highest number; where that cannot be read, a damaged entry with the counts of the one before."""
         numbers = sorted(int(match[1]) for name in names if (match := _ENTRY.fullmatch(name)))
         for number in reversed(numbers):
-            entry = _read(number, self.shelf.read(_path(key, number)))
+            entry = _read(number, self.shelf.read(self._path(key, number)))
             if entry is not None:
                 if number == numbers[-1]:
                     return entry
                 return dataclasses.replace(entry, number=numbers[-1], state=DAMAGED, data={})
         return Entry(numbers[-1], DAMAGED) if numbers else Entry()
-
-
-def _path(key: str, number: int) -> str:
-    return f"{RUNS}/{key}/{number:04d}.json"
 
 
 def _read(number: int, text: bytes | None) -> Entry | None:

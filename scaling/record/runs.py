@@ -1,9 +1,9 @@
-"""The record of one run: scalars as JSON lines, the finished row as JSON, TensorBoard as a mirror."""
+"""The record of one run: scalars as JSON lines, the finished row as JSON, and mirrors of both to look at."""
 
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,36 +11,38 @@ from typing import Any
 import numpy as np
 
 from scaling.errors import InputError
-from scaling.record.board import Board, open_board
 from scaling.record.files import jsonable, told, unjson, write_atomic, write_json
+from scaling.record.mirrors import Mirror, openers
 from scaling.record.progress import say
 
 LOG = "log.jsonl"
 ROW = "row.json"
-BOARD = "tensorboard"
 
 
 class RunLog:
     """Appends scalars to `folder/log.jsonl`, one line a call, each on disk before the next (a context manager).
 
     A line that a killed process left half-written is cut off first. `resume_from=step` also drops what was logged at or
-    after that step, so that a run restarted from its checkpoint leaves the log of one that was never stopped. The
-    mirror needs tensorboardX, and is left out where that is not installed.
+    after that step, so that a run restarted from its checkpoint leaves the log of one that was never stopped. Finite
+    scalars are also shown by the mirrors that SCALING_MIRRORS names, unless `mirror` is False.
     """
 
     def __init__(self, folder: str | Path, resume_from: int | None = None, mirror: bool = True) -> None:
         self.folder = Path(folder)
         self.path = self.folder / LOG
+        wanted = openers() if mirror else {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._mend(resume_from)
             self._file = self.path.open("ab", buffering=0)
         except OSError as error:
             raise told(error, self.folder, "logging to") or error from error
-        self._board: Board | None = None
-        if mirror:
-            with self._mirror():
-                self._board = open_board(self.folder / BOARD, resume_from)
+        self._mirrors: dict[str, Mirror] = {}
+        for name, opened in wanted.items():
+            try:
+                self._mirrors[name] = opened(self.folder, resume_from)
+            except Exception as error:  # a service has errors of its own, and none of them may stop a run
+                self._left_out(name, error)
 
     def log(self, step: int, **scalars: Any) -> None:
         """One line `{"step", "time" (Unix seconds), scalars}`; missing values (None, NaN) become null."""
@@ -55,15 +57,12 @@ class RunLog:
         numbers = {
             name: value for name, value in values.items() if isinstance(value, int | float) and np.isfinite(value)
         }
-        with self._mirror() as board:
-            if board is not None and numbers:
-                board.add(int(step), numbers)
+        if numbers:
+            self._show(lambda mirror: mirror.add(int(step), numbers))
 
     def picture(self, step: int, tag: str, png: bytes) -> None:
-        """A PNG for the mirror alone; where there is no mirror, nothing."""
-        with self._mirror() as board:
-            if board is not None:
-                board.add_picture(int(step), tag, png)
+        """A PNG for the mirrors alone; where there is none, nothing."""
+        self._show(lambda mirror: mirror.add_picture(int(step), tag, png))
 
     def finish(self, row: dict[str, Any]) -> None:
         """Writes the run's row, atomically and last: a run without `row.json` has not finished."""
@@ -75,10 +74,8 @@ class RunLog:
     def close(self) -> None:
         """Closes the files; further calls do nothing."""
         self._file.close()
-        with self._mirror() as board:
-            if board is not None:
-                board.close()
-        self._board = None
+        self._show(lambda mirror: mirror.close())
+        self._mirrors = {}
 
     def __enter__(self) -> "RunLog":
         return self
@@ -88,17 +85,20 @@ class RunLog:
     ) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _mirror(self) -> Iterator[Board | None]:
-        """The board; a mirror that breaks (a full disk) is left out from then on, for the record is the JSON lines."""
-        try:
-            yield self._board
-        except OSError as error:
-            broken, self._board = self._board, None
-            if broken is not None:
-                with contextlib.suppress(OSError):
-                    broken.close()
-            say(f"{self.folder / BOARD} is written no more ({error}); {self.path} goes on")
+    def _show(self, what: Callable[[Mirror], None]) -> None:
+        """Does this with every mirror; one that breaks (a full disk) is left out from then on."""
+        for name, mirror in list(self._mirrors.items()):
+            try:
+                what(mirror)
+            except mirror.troubles as error:
+                del self._mirrors[name]
+                with contextlib.suppress(*mirror.troubles):
+                    mirror.close()
+                self._left_out(name, error)
+
+    def _left_out(self, name: str, error: Exception) -> None:
+        words = str(error).strip().split("\n")[0]
+        say(f"{name} shows {self.folder} no more ({words}); {self.path} goes on")
 
     def _mend(self, resume_from: int | None) -> None:
         if not self.path.exists():

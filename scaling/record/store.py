@@ -17,8 +17,10 @@ from typing import Any
 from scaling.errors import InputError
 from scaling.record.files import disk_full, told, write_json
 from scaling.record.hashing import canonical_json, content_hash, file_hash
-from scaling.record.lease import Lease, LeaseTimes, Watch, claims, owner, spent_seconds
+from scaling.record.lease import LeaseTimes, owner
+from scaling.record.ledger import Entry, Ledger
 from scaling.record.progress import say
+from scaling.record.shelf import LocalShelf
 
 DONE = "done.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -43,11 +45,11 @@ Input = str | Path | Artifact
 
 
 class ArtifactStore:
-    """Artifacts below `root`: `root/NAME/HASH/` finished, `root/NAME/HASH.wip/` being built."""
+    """Artifacts below `root`: `root/NAME/HASH/` finished, `root/NAME/HASH.wip/` being built, with its ledger."""
 
     def __init__(self, root: str | Path, times: LeaseTimes | None = None) -> None:
         self.root = Path(root)
-        self._times = times or LeaseTimes()
+        self._ledger = Ledger(LocalShelf(self.root), times, folder=".")
 
     def key(self, name: str, config: Any, inputs: Mapping[str, Input], version: int) -> str:
         """The content hash of a stage: its name, config, inputs' hashes and semantic version."""
@@ -79,12 +81,16 @@ class ArtifactStore:
             if artifact := self._published(name, key):
                 return artifact
             with _told(self.root):
-                lease = self._claim(name, key)
-            if lease is None:
+                claim = self._claim(name, key)
+            if claim is None:
                 continue
-            with lease:
-                if artifact := self._attempt(lease, build, {"name": name, "hash": key, **known}):
-                    return artifact
+            wip, began = _wip(name, key), time.perf_counter()
+            try:
+                with self._ledger.beating(wip, claim):
+                    if artifact := self._attempt(claim, build, {"name": name, "hash": key, **known}):
+                        return artifact
+            finally:
+                self._ledger.release(wip, claim, claim.seconds + time.perf_counter() - began)
 
     def _identify(
         self, name: str, config: Any, inputs: Mapping[str, Input], version: int
@@ -102,9 +108,6 @@ class ArtifactStore:
     def _final(self, name: str, key: str) -> Path:
         return self.root / name / key
 
-    def _wip(self, name: str, key: str) -> Path:
-        return self.root / name / f"{key}.wip"
-
     def _published(self, name: str, key: str) -> Artifact | None:
         path = self._final(name, key)
         if not (path / DONE).exists():
@@ -115,48 +118,52 @@ class ArtifactStore:
                 raise InputError(f"{path / file} is missing or was cut short: delete {path} to have it rebuilt")
         return Artifact(name, path, key, cached=True, seconds=meta["seconds"])
 
-    def _claim(self, name: str, key: str) -> Lease | None:
+    def _claim(self, name: str, key: str) -> Entry | None:
         """Waits until the work is ours; None when something changed and the caller should look again."""
-        wip, watch, told_so = self._wip(name, key), Watch(self._times), False
+        wip, told_so = _wip(name, key), False
         while not (self._final(name, key) / DONE).exists():
-            known = claims(wip)
-            if not known or watch.dead(known[-1]):
-                return Lease.take(wip, known[-1].number if known else 0, self._times)
+            entry = self._ledger.last(wip)
+            if self._ledger.claimable(wip, entry):
+                try:
+                    return self._ledger.claim(wip, entry, "")
+                except FileNotFoundError:  # the folder was cleared away: its work has just been published
+                    return None
             if not told_so:
-                say(f"{name} {key}: being built by {owner(known[-1])}; waiting for it")
+                say(f"{name} {key}: being built by {owner(entry.data)}; waiting for it")
                 told_so = True
-            time.sleep(self._times.poll_s)
+            time.sleep(self._ledger.times.poll_s)
         return None
 
-    def _attempt(self, lease: Lease, build: Callable[[Path], None], known: dict[str, Any]) -> Artifact | None:
+    def _attempt(self, claim: Entry, build: Callable[[Path], None], known: dict[str, Any]) -> Artifact | None:
         """Runs `build` and publishes what it leaves; None when another process did, or has taken over."""
         name, key = known["name"], known["hash"]
-        final = self._final(name, key)
+        final, wip = self._final(name, key), _wip(name, key)
+        folder = self.root / wip
         if (final / DONE).exists():
-            _drop(lease.folder)
+            _drop(folder)
             return None
         start = time.perf_counter()
         try:
             with _told(self.root):
-                work = _work_folder(lease, final)
+                work = _work_folder(folder, claim, final)
             build(work)
-            seconds = time.perf_counter() - start + spent_seconds(lease.folder, but=lease.number)
-            bill = {"seconds": seconds, "attempts": lease.number, **_circumstances(), "files": _sizes(work)}
+            seconds = claim.seconds + time.perf_counter() - start
+            bill = {"seconds": seconds, "attempts": claim.attempts, **_circumstances(), "files": _sizes(work)}
             with _told(self.root):
                 write_json(work / DONE, {**known, **bill})
                 # Asked last: a build that makes its folders anew would else publish what it wrote since it was fenced.
                 # Whoever takes over after this line takes the folder away, and the rename fails.
-                if not lease.owned():
+                if not self._ledger.owned(wip, claim.token):
                     raise FileNotFoundError(work)
                 work.rename(final)
         except Exception as error:
-            if not lease.owned():
+            if not self._ledger.owned(wip, claim.token):
                 say(f"{name} {key}: another process has taken this over; its result is used")
                 # What a fenced build went on writing must not be taken for work to resume.
                 if (final / DONE).exists():
-                    _drop(lease.folder)
-                elif any(claim.number > lease.number for claim in claims(lease.folder)):
-                    _drop(lease.folder / f"work-{lease.token}")
+                    _drop(folder)
+                elif self._ledger.last(wip).number > claim.number:
+                    _drop(folder / f"work-{claim.token}")
                 return None
             if disk_full(error):
                 raise InputError(
@@ -164,17 +171,22 @@ class ArtifactStore:
                     "again; what is finished stays, and this stage resumes"
                 ) from error
             raise
-        _drop(lease.folder)
+        _drop(folder)
         return Artifact(name, final, key, cached=False, seconds=seconds)
 
 
-def _work_folder(lease: Lease, final: Path) -> Path:
+def _wip(name: str, key: str) -> str:
+    """What the ledger calls an artifact that is being built: its folder below the root."""
+    return f"{name}/{key}.wip"
+
+
+def _work_folder(folder: Path, claim: Entry, final: Path) -> Path:
     """This attempt's folder, with what earlier attempts left; taking it away from them is what fences them."""
-    work = lease.folder / f"work-{lease.token}"
-    earlier = sorted(path for path in lease.folder.glob("work-*") if int(path.name.split("-")[1]) <= lease.number)
+    work = folder / f"work-{claim.token}"
+    earlier = sorted(path for path in folder.glob("work-*") if int(path.name.split("-")[1]) <= claim.number)
     if final.exists():  # a folder whose done.json was deleted: unfinished work like any other
-        final.rename(lease.folder / f"work-0000-{final.name}" if not earlier else lease.folder / f"aside-{lease.token}")
-        earlier = earlier or [lease.folder / f"work-0000-{final.name}"]
+        final.rename(folder / f"work-0000-{final.name}" if not earlier else folder / f"aside-{claim.token}")
+        earlier = earlier or [folder / f"work-0000-{final.name}"]
     if earlier:
         earlier[-1].rename(work)
     else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import InputError
-from scaling.record.ledger import CLAIMED, Ledger
+from scaling.record.ledger import Ledger
 from scaling.record.shelf import LocalShelf
 
 NAME, RANK, SIZE, HOST = "SCALING_GANG_NAME", "SCALING_GANG_RANK", "SCALING_GANG_SIZE", "SCALING_GANG_HOST"
@@ -107,8 +107,7 @@ class Gang:
 
     def current(self, order: Mapping[str, Any]) -> bool:
         """Whether the attempt of an order still has the job."""
-        entry = self._ledger.last(order["key"])
-        return entry.state == CLAIMED and entry.token == order["token"]
+        return self._ledger.owned(order["key"], order["token"])
 
     def report(self, words: str) -> None:
         """Of a follower: its child has died."""

@@ -17,12 +17,12 @@ from scaling.record.store import Artifact, ArtifactStore, Input
 from scaling.students.count import parameters
 from scaling.study import corpus_stages, judge, stages, sweep_cost
 from scaling.study.config import StudyConfig
-from scaling.study.results import direct_rows, rows_of_group
+from scaling.study.results import direct_rows, record_run, rows_of_group
 from scaling.study.stages import Teaching, student_config
 from scaling.study.sweep import Job, Needed, Run, job_key
 from scaling.study.sweep_cost import Device
 
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 _UNBUILT = Path("not-built-yet")
 
 
@@ -298,7 +298,7 @@ def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact)
 
 
 def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job], taught: bool) -> Job:
-    """The rows of a finished group."""
+    """The rows of a finished group, and the record of each run with its curve."""
     keys = {label: job.key for label, job in needs.items()}
 
     def action(work: Path, needed: Mapping[str, Needed]) -> list[dict[str, Any]]:
@@ -309,8 +309,12 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
         splits = {split: given[f"played-{split}"] for split in corpus_stages.played_splits(config)}
         played = judge.load_closed_loop(splits, given.get("reference"))
         if taught:
-            return rows_of_group(config, family, size, runs, students, played, _teachings(config, given))
-        return direct_rows(config, family, size, runs, students, played)
+            found = rows_of_group(config, family, size, runs, students, played, _teachings(config, given))
+        else:
+            found = direct_rows(config, family, size, runs, students, played)
+        for row, student in zip(found, students, strict=True):
+            record_run(work / "runs" / row["run"], row, student)
+        return found
 
     figures = {"study": config, "family": family, "size": size, "taught": taught}
     key = job_key("rows", figures, keys, ROWS_VERSION)

@@ -129,7 +129,7 @@ class Worker:
         if answer is None:
             child.stop()
             self._refuse(job, claim)
-        elif not self._ledger.owned(job.key, claim):  # an error too is no news: the heir has moved the folder away
+        elif not self._ledger.owned(job.key, claim.token):  # nor is an error news: the folder is gone
             self._refuse(job, claim)
         elif "ok" in answer:
             shelf.keep(work, output(job.key, claim))
@@ -167,7 +167,7 @@ class Worker:
             if answer is not None:
                 return answer
             if time.monotonic() - beaten >= beat_s:
-                if not self._ledger.owned(key, claim):
+                if not self._ledger.owned(key, claim.token):
                     return None
                 self._ledger.beat(key, claim)
                 beaten = time.monotonic()

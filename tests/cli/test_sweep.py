@@ -9,6 +9,7 @@ import pytest
 
 from scaling.laws.table import read_table as read_laws_table
 from scaling.record.table import read_table, rows_of
+from scaling.study.gang import Place, place_of
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.launch.k8s import jobset, yaml
 from scaling.study.launch.local import own_cores, shares, start
@@ -105,7 +106,11 @@ def test_diff_of_two_runs_and_of_two_sweeps(sweep, call, tmp_path):
         (("work", "engine_check", "--max-runs", "0"), "give at least 1"),
         (("work", "engine_check", "--stale", "10"), "at least twice heartbeat_s"),
         (("work", "engine_check", "--workers", "0"), "--workers 0"),
-        (("work", "engine_check", "--gang", "2", "--launcher", "ray"), "share no folder"),
+        (("work", "engine_check", "--gang", "2", "--launcher", "k8s", "--image", "x"), "share by --volume"),
+        (("work", "engine_check", "--launcher", "k8s", "--image", "x", "--volume", "a"), "NAME=VALUE"),
+        (("work", "engine_check", "--launcher", "k8s", "--image", "x", "--volume", "a=b"), "write it as CLAIM=/PATH"),
+        (("work", "engine_check", "--launcher", "k8s", "--image", "x", "--volume", "a=/b"), "name a folder below /b"),
+        (("work", "engine_check", "--mirrors", "wandbb"), "one or more of tensorboard, wandb, mlflow"),
         (("work", "engine_check", "--launcher", "k8s", "--store", "gs://bucket/x"), "needs --image"),
         (("work", "engine_check", "--launcher", "k8s", "--image", "x"), "pods share no folder"),
         (("table", "engine_check", "--out", "x.xlsx"), "written as .csv"),
@@ -154,3 +159,35 @@ def test_the_jobset_is_yaml_of_independent_workers_that_are_restarted(call):
     assert manifest["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "queue"}
     printed = call("sweep", "work", "engine_check", "--launcher", "k8s", "--image", "i", "--store", "gs://b/s").out
     assert read.safe_load(printed)["kind"] == "JobSet"
+
+
+def test_a_gang_on_kubernetes_is_a_jobset_whose_pods_find_their_first(call):
+    read = pytest.importorskip("yaml")
+    flags = ("--workers", 2, "--gang", 4, "--launcher", "k8s", "--image", "i", "--queue", "q", "--volume", "all=/all")
+    printed = call("sweep", "work", "engine_check", "--store", "/all/sweeps", "--mirrors", "tensorboard", *flags).out
+    first, second = read.safe_load(printed)["items"]
+    assert (first["metadata"]["name"], second["metadata"]["name"]) == (
+        "scaling-engine-check-0",
+        "scaling-engine-check-1",
+    )
+    assert first["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "q"}
+    assert first["spec"]["network"]["enableDNSHostnames"] and first["spec"]["failurePolicy"]["maxRestarts"] > 0
+    [workers] = first["spec"]["replicatedJobs"]
+    job = workers["template"]["spec"]
+    assert (workers["replicas"], job["parallelism"], job["completions"], job["backoffLimit"]) == (1, 4, 4, 0)
+    assert "podFailurePolicy" not in job  # one lost pod ends the gang, which begins anew under another name
+    pod = job["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["volumeMounts"][0]["mountPath"] == "/all"
+    assert pod["volumes"][0]["persistentVolumeClaim"] == {"claimName": "all"}
+    assert container["command"][-2:] == ["--mirrors", "tensorboard"]
+    # What Kubernetes fills in makes the place that a worker reads.
+    labels = {"batch.kubernetes.io/controller-uid": "a1"}
+    annotations = {"batch.kubernetes.io/job-completion-index": "3"}
+    filled = {}
+    for one in container["env"]:
+        path = one.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+        known = labels if path.startswith("metadata.labels") else annotations
+        filled[one["name"]] = one["value"] if "value" in one else known[path.split("'")[1]]
+    host = "scaling-engine-check-0-workers-0-0.scaling-engine-check-0"
+    assert place_of(filled) == Place("a1", 3, 4, host)

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from scaling.errors import InputError
-from scaling.record.lease import Lease, LeaseTimes, claims
+from scaling.record.lease import LeaseTimes
+from scaling.record.ledger import Entry, Ledger
+from scaling.record.shelf import LocalShelf
 from scaling.record.store import Artifact, ArtifactStore
 
 FAST = LeaseTimes(heartbeat_s=0.1, stale_s=0.6, poll_s=0.02)
@@ -243,9 +245,10 @@ def test_threads_racing_on_one_key_build_once(tmp_path: Path) -> None:
 
 
 def test_only_one_observer_takes_over(tmp_path: Path) -> None:
-    takers = [Lease.take(tmp_path / "wip", 4, FAST) for _ in range(5)]
-    assert sum(lease is not None for lease in takers) == 1
-    assert [claim.number for claim in claims(tmp_path / "wip")] == [5]
+    ledger = Ledger(LocalShelf(tmp_path), FAST)
+    takers = [ledger.claim("wip", Entry(4), "") for _ in range(5)]
+    assert sum(claim is not None for claim in takers) == 1
+    assert ledger.last("wip").number == 5
 
 
 def test_a_heartbeat_out_of_sight_keeps_the_lease_whatever_the_clock_says(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_a_heartbeat_out_of_sight_keeps_the_lease_whatever_the_clock_says(tmp_pa
     key = store.key("stage", None, {}, 1)
     wip = tmp_path / "stage" / f"{key}.wip"
     wip.mkdir(parents=True)
-    lease = wip / "lease-0001.json"
+    lease = wip / "0001.json"
     lease.write_text('{"host": "elsew')  # and its file is half-written
     stop = threading.Event()
 
@@ -322,9 +325,13 @@ def test_a_full_disk_in_publication_publishes_nothing(
         return real(first, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, call, full)
+
+        def filling(work: Path) -> None:
+            build(work)
+            patch.setattr(owner, call, full)
+
         with pytest.raises(InputError, match="disk is full"):
-            store.stage("stage", None, {}, 1, build)
+            store.stage("stage", None, {}, 1, filling)
     assert store.find("stage", None, {}, 1) is None
     assert store.stage("stage", None, {}, 1, build).meta()["files"] == {"out.txt": 6}
 

@@ -215,7 +215,7 @@ def test_a_heartbeat_an_hour_off_counts_by_its_changes_alone(tmp_path, check):
         assert time.monotonic() - began < 60
         time.sleep(0.01)
     assert observer.claim(key, observer.last(key), "here") is not None
-    assert not ledger.owned(key, claim)
+    assert not ledger.owned(key, claim.token)
     assert ledger.append(key, claim, "done") is None  # and so the late one cannot publish
 
 

@@ -17,10 +17,12 @@ class WorkerCommand:
     overrides: Sequence[tuple[str, Any]] = ()
     times: LeaseTimes = LeaseTimes()
     only: Sequence[str] = ()
+    mirrors: Sequence[str] = ()
 
     def words(self, python: Sequence[str] = (sys.executable, "-m", "scaling")) -> list[str]:
         """The command line."""
         settings = [part for path, value in self.overrides for part in ("--set", f"{path}={value}")]
         lease = ["--heartbeat", f"{self.times.heartbeat_s:g}", "--stale", f"{self.times.stale_s:g}"]
         only = ["--only", *self.only] if self.only else []
-        return [*python, "sweep", "work", self.sweep, "--store", self.store, *lease, *settings, *only]
+        mirrors = ["--mirrors", ",".join(self.mirrors)] if self.mirrors else []
+        return [*python, "sweep", "work", self.sweep, "--store", self.store, *lease, *settings, *only, *mirrors]
