@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from scaling.record.progress import Progress
 from scaling.robot.model import CONVERGED
 from scaling.tracking.evaluate import Scores, Starts, Trace, make_player, random_starts, scores
 from scaling.tracking.intervals import bootstrap_mean, wilson
-from scaling.tracking.physics import CPhysics, Physics
+from scaling.tracking.physics import CPhysics
 from scaling.tracking.reference import ClipStore
 from scaling.tracking.scores import SUCCESS
 
@@ -40,6 +41,12 @@ class CompetenceConfig:
             raise ValueError(f"protocol {self.protocol!r}: one of {sorted(SUCCESS)}")
 
 
+@lru_cache(maxsize=4)
+def bank_player(protocol: str = "sonic") -> Any:
+    """`make_player` of stacked experts in converged C MuJoCo, one for all banks of a process: it compiles once."""
+    return make_player(CPhysics(CONVERGED), BANK_POLICY, protocol, batched_params=True)
+
+
 def measure_competence(
     bank: Bank,
     store: ClipStore,
@@ -49,10 +56,9 @@ def measure_competence(
     title: str = "experts",
 ) -> list[dict[str, Any]]:
     """Rows per assist (that in force, then 0) and expert: survival and error beside open loop, with intervals."""
-    physics: Physics = CPhysics(CONVERGED)
     steps = round(config.seconds * 50)
     each = [random_starts(store, cluster, config.starts, steps, seed=7) for cluster in clusters]
-    play = make_player(physics, BANK_POLICY, config.protocol, batched_params=True)
+    play = bank_player(config.protocol)
     # A bank of zeros acts zero, which is open-loop playback: one program serves both.
     contestants = (bank, jax.tree.map(jnp.zeros_like, bank)._replace(normaliser=bank.normaliser))
     together = min(_TOGETHER, len(clusters))

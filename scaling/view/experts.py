@@ -8,12 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.experts.bank import Bank, BankCard
-from scaling.experts.competence import BANK_POLICY
+from scaling.experts.competence import bank_player
 from scaling.record.progress import Progress
 from scaling.record.runs import RunLog
-from scaling.robot.model import CONVERGED
-from scaling.tracking.evaluate import Starts, make_player
-from scaling.tracking.physics import CPhysics
+from scaling.tracking.evaluate import Starts
 from scaling.tracking.reference import ClipStore
 from scaling.view.film import RenderSettings
 from scaling.view.render import view_rollout
@@ -50,9 +48,8 @@ def _play(
     start, length = np.asarray(store.start), np.asarray(store.length)
     steps = np.minimum(round(seconds * 50), length[clips] - 1).astype(np.int32)
     starts = Starts(jnp.asarray(clips[:, None]), jnp.zeros((len(clips), 1), jnp.int32), jnp.asarray(steps[:, None]))
-    play = make_player(CPhysics(CONVERGED), BANK_POLICY, batched_params=True)
     some = jax.tree.map(lambda x: jnp.asarray(x)[experts], bank)
-    trace = play(some, store, starts, jnp.zeros(()), int(steps.max()))
+    trace = bank_player()(some, store, starts, jnp.zeros(()), int(steps.max()))
     rollouts = []
     for index, (clip, expert, count) in enumerate(zip(clips, experts, steps, strict=True)):
         qpos = np.asarray(trace.qpos[index, :count, 0])

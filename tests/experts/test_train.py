@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,18 +19,19 @@ from scaling.experts.dream_config import DreamConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import EMPTY, Roster, WaveConfig, exchange, open_roster
 from scaling.experts.train import check_clips, train_bank
+from scaling.record.runs import read_log
 from scaling.tracking.reference import make_store
 from tests.experts import spread
 
 SCRIPT = Path(spread.__file__)
 
 
-def start(work, iterations, devices=1, slots=0, ranks=()):
+def start(work, devices=1, kill=0, ranks=()):
     """The training in processes of their own."""
     root = str(SCRIPT.parents[2])
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, str(SCRIPT), str(work), str(iterations), str(slots)]
+    command = [sys.executable, str(SCRIPT), str(work), str(kill)]
     return [
         subprocess.Popen([*command, *map(str, rank)], env=env, stderr=subprocess.PIPE, text=True)
         for rank in (ranks or [()])
@@ -55,63 +55,69 @@ def left(work):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """One iteration of four experts on one device."""
+    """Four experts at once on one device."""
     work = tmp_path_factory.mktemp("alone")
-    spread.train(work, 1)
+    spread.train(work)
     return left(work)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 4])
-def test_spread_over_simulated_devices_the_first_update_is_the_same(devices, alone, tmp_path):
-    finish(start(tmp_path, 1, devices))
-    together = left(tmp_path)
+def check_same(work, alone):
+    """The experts in `work` are those, but for the order of sums."""
+    together = left(work)
     assert len(together) == len(alone) > 0
     for mine, same in zip(together, alone, strict=True):
         assert mine == pytest.approx(same, abs=1e-5)
 
 
 @pytest.mark.slow
-def test_spread_over_two_processes_the_first_update_is_the_same(alone, tmp_path):
+def test_spread_over_simulated_devices_it_is_the_same_training(alone, tmp_path):
+    """One expert a device; two a device are those of two processes."""
+    finish(start(tmp_path, devices=4))
+    check_same(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_spread_over_two_processes_it_is_the_same_training(alone, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    finish(start(tmp_path, 1, ranks=[(rank, 2, port) for rank in range(2)]))
-    for mine, same in zip(left(tmp_path), alone, strict=True):
-        assert mine == pytest.approx(same, abs=1e-5)
+    finish(start(tmp_path, ranks=[(rank, 2, port) for rank in range(2)]))
+    check_same(tmp_path, alone)
     assert (tmp_path / "card.json").is_file()
 
 
-@pytest.mark.slow
-def test_in_waves_each_expert_trains_as_it_does_in_company(alone, tmp_path):
-    _, card = spread.train(tmp_path, 1, WaveConfig(slots=2))
-    for mine, same in zip(left(tmp_path), alone, strict=True):
-        assert mine == pytest.approx(same, abs=1e-5)
-    assert [one["left_at"] for one in card.training] == [1, 1, 2, 2]
-    assert card.env_steps == 4 * 16
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory):
+    """The folder and the card of a training in waves of two, never stopped."""
+    work = tmp_path_factory.mktemp("waves")
+    return work, spread.train(work, spread.WAVES)[1]
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_straight_through(tmp_path, monkeypatch):
-    """kill -9 in the middle; the log and the bank are those of a training that was never stopped."""
-    monkeypatch.setattr("scaling.experts.checkpoint._EVERY_S", 0.0)
-    waves = WaveConfig(slots=2)
-    spread.train(tmp_path / "straight", 20, waves)
-    [process] = start(tmp_path / "killed", 20, slots=2)
-    wanted = tmp_path / "killed" / "log" / "log.jsonl"
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if wanted.is_file() and wanted.read_text().count("\n") >= 2:
-            os.kill(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.02)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "card.json").exists()
-    spread.train(tmp_path / "killed", 20, waves)
-    assert len(left(tmp_path / "straight")) == len(left(tmp_path / "killed")) > 0
-    for mine, same in zip(left(tmp_path / "killed"), left(tmp_path / "straight"), strict=True):
+def test_in_waves_each_expert_trains_as_it_does_in_company(alone, waves):
+    work, card = waves
+    check_same(work, alone)
+    assert [one["left_at"] for one in card.training] == [3, 3, 6, 6]
+    assert card.env_steps == 4 * 3 * 16
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_straight_through(waves, tmp_path):
+    """kill -9 in the second wave; the log and the bank are those of a training that was never stopped."""
+    [process] = start(tmp_path, kill=5)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, errors[-2000:]
+    assert not (tmp_path / "card.json").exists()
+    assert [line["step"] for line in read_log(tmp_path / "log" / "log.jsonl")] == [1, 2, 3, 4, 5]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "4"]
+    spread.train(tmp_path, spread.WAVES)
+    straight, _ = waves
+    assert len(left(straight)) == len(left(tmp_path)) > 0
+    for mine, same in zip(left(tmp_path), left(straight), strict=True):
         assert (mine == same).all()
+    logs = [read_log(work / "log" / "log.jsonl") for work in (tmp_path, straight)]
+    for mine, same in zip(*logs, strict=True):
+        assert {**mine, "steps_per_s": 0, "time": 0} == {**same, "steps_per_s": 0, "time": 0}
 
 
 def test_a_roll_out_longer_than_any_clip_is_refused(tmp_path):

@@ -13,16 +13,10 @@ import numpy as np
 import pytest
 
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
-from scaling.distill.config import DaggerConfig, ValConfig
-from scaling.distill.direct import DirectConfig
 from scaling.distill.pretrain import PretrainConfig, transplanted
 from scaling.distill.student import load_student
-from scaling.dynamics.model import ModelConfig
-from scaling.dynamics.train import TrainConfig
 from scaling.errors import InputError
 from scaling.experts.bank import BankCard, load_bank
-from scaling.experts.competence import CompetenceConfig
-from scaling.experts.dream_config import DreamConfig
 from scaling.experts.kept import halved, save_kept
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
@@ -36,60 +30,15 @@ from scaling.record.table import read_table, rows_of
 from scaling.students.config import FAMILIES
 from scaling.students.ladder import ladder
 from scaling.study import experiments
-from scaling.study.config import ClosedLoopConfig, MotionsConfig, StudyConfig, quickstart, with_bank
+from scaling.study.config import MotionsConfig, quickstart, with_bank
 from scaling.study.corpus_stages import corpus_stage
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
 from scaling.study.stages import Teaching, pretrain_stage, student_config, students_stage, teaching_stages
-from scaling.tracking.env import EnvConfig
+from tests.study import tiny as tiny_study
+from tests.study.tiny import DIRECT, tiny
 
-ENV = EnvConfig(episode_seconds=2.0, start_noise=0.5)
 CORPUS = CorpusConfig(segments=SegmentConfig(4.0, 4.0, 8.0), val=0.34, test=0.16)
-
-
-def tiny(**changes):
-    """Every stage with the real component inside, each as small as it goes."""
-    config = StudyConfig(
-        name="tiny",
-        motions=MotionsConfig(synthetic_seconds=120.0, take_seconds=10.0),
-        corpus=CorpusConfig(segments=SegmentConfig(2.0, 4.0, 8.0)),
-        clusters=(2, 1),
-        assist=0.1,
-        experts=PPOConfig(
-            envs=8,
-            unroll=4,
-            iterations=2,
-            minibatches=2,
-            epochs=1,
-            hidden=(16,),
-            value_hidden=(16,),
-            assist=0.1,
-            warm_start=0.0,
-            critic_warmup=0,
-            env=ENV,
-        ),
-        competence=CompetenceConfig(starts=4, seconds=0.4),
-        val=ValConfig(sequences=6, steps=32, assist=0.1, env=ENV),
-        dagger=DaggerConfig(
-            rounds=2, slots=2, envs=1, steps=32, own_steps=16, updates=4, batch=2, val_every=2, assist=0.1, env=ENV
-        ),
-        families=("mlp",),
-        sizes=("0.05M",),
-        arms=(0.25, 0.5, 1.0),
-        seeds=2,
-        closed_loop=ClosedLoopConfig(starts=4, seconds=0.4),
-        resamples=20,
-    )
-    return replace(config, **changes)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The study run once: its folder, its summary, and its rows as they were then."""
-    out = tmp_path_factory.mktemp("study")
-    # as a newcomer gives it: relative to where they stand
-    summary = run_study(tiny(reference=True), Path(os.path.relpath(out)), "a command")
-    return out, summary, rows_of(read_table(summary["table"]))
 
 
 @pytest.mark.slow
@@ -138,25 +87,6 @@ def test_a_second_call_redoes_nothing_and_says_the_same(finished):
     assert Path(again["table"]).read_bytes() == before
     assert again["sentences"] == summary["sentences"]
     assert time.perf_counter() - began < 60
-
-
-DIRECT = DirectConfig(
-    DreamConfig(
-        envs=4,
-        unroll=4,
-        iterations=2,
-        memory=8,
-        head_start=0,
-        warm_start=0.0,
-        horizon=2,
-        actor_updates=1,
-        actor_batch=2,
-        model=ModelConfig(width=8, depth=1, soles=False),
-        model_updates=1,
-        dynamics=TrainConfig(window=2, batch=4),
-        env=replace(ENV, reward="absolute"),
-    )
-)
 
 
 @pytest.mark.slow
@@ -244,11 +174,10 @@ def test_a_kept_bank_takes_the_place_of_training(finished, tmp_path):
 @pytest.mark.slow
 def test_killed_in_the_middle_it_resumes_to_the_same_table(finished, tmp_path):
     _, _, whole = finished
-    here = Path(__file__).resolve().parent
-    code = f"import sys; sys.path.insert(0, {str(here)!r}); from test_study import tiny; from pathlib import Path\n"
-    code += f"from scaling.study.quickstart import run_study; run_study(tiny(), Path({str(tmp_path)!r}), 'a command')"
+    command = [sys.executable, tiny_study.__file__, str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     for marker in ("store/bank/*/done.json", "store/valset/*/done.json"):
-        child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=dict(os.environ))
+        child = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env)
         while child.poll() is None and not list(tmp_path.glob(marker)):
             time.sleep(0.2)
         time.sleep(1.0)

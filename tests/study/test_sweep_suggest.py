@@ -15,7 +15,7 @@ from scaling.study.sweep_state import survey
 from scaling.study.sweep_suggest import Question, _points, suggest
 from scaling.study.sweep_worker import Order, Worker
 from tests.study.sweeps import SAFE, ledger_of
-from tests.study.test_study import tiny
+from tests.study.tiny import tiny
 
 # A planted law as a sweep: a row's loss falls with both columns; `hours` are not spent but said.
 PLANTED = """
