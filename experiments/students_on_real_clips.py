@@ -1,6 +1,6 @@
 """Does a Transformer earn its cost over an MLP of its size on real clips, and does either's loss fall with frames?
 
-    python experiments/students_on_real_clips.py               # about MINUTES minutes on two idle cores
+    python experiments/students_on_real_clips.py               # not timed yet; meant to stay below 50 minutes
     python experiments/students_on_real_clips.py --rehearse    # the same 60 runs with a few updates; says how long
 
 The 20 minutes of g1_moves (41 clips of a Unitree G1, CC BY 4.0, not kept here) and their kept bank of four experts. MLP
@@ -61,14 +61,15 @@ def beside(rows: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     lines, words = [], []
     for size in SIZES:
         for column, name in PAIRED:
-            spread = bootstrap_mean(pairs(rows, size, column))
+            found = pairs(rows, size, column)
+            spread = bootstrap_mean(found)
             lines.append([size, name, spread.value, f"[{spread.low:.3g}, {spread.high:.3g}]"])
             if column == "val_loss":
                 lower, higher = spread.high < 0, spread.low > 0
                 says = "lower than" if lower else "higher than" if higher else "not told apart from"
                 words.append(
                     f"- At {size} the Transformer's validation loss is {says} the MLP's: {spread.value:+.4f}, 95 % "
-                    f"interval [{spread.low:+.4f}, {spread.high:+.4f}] over 15 pairs of arm and seed"
+                    f"interval [{spread.low:+.4f}, {spread.high:+.4f}] over {len(found)} pairs of arm and seed"
                 )
         mine = {
             kind: np.mean([row["learning_s"] for row in rows if (row["student"], row["size"]) == (kind, size)])

@@ -124,6 +124,7 @@ def test_it_earns_more_and_a_high_price_keeps_it_where_it_was(corpus, physics, t
     assert max(moved[1e4]) < 0.01 < 0.1 < min(moved[0.0])
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_goes_on_to_the_same_students(corpus, physics, tmp_path, monkeypatch):
     students, runs = [distilled(TRANSFORMER, seed) for seed in (0, 1)], runs_of(corpus)
     config = dataclasses.replace(CONFIG, iterations=7)
