@@ -1,6 +1,7 @@
 """Does one learning rate serve both sizes, or the rate over width that `dagger.rate_rule=width` gives?
 
-    python experiments/student_rates.py      # about six minutes on two idle cores
+    python experiments/student_rates.py                  # not timed yet; the rehearsal says how long
+    python experiments/student_rates.py --updates 6      # a rehearsal: seconds of each group, nothing is kept
 
 Students of the kept bank of generated motion on the full arm, MLP and Transformer of 0.05 M and 0.2 M parameters, seven
 rates a factor of two apart and two seeds, all 14 runs of a student in one program. Prints, and keeps in
@@ -8,6 +9,7 @@ rates a factor of two apart and two seeds, all 14 runs of a student in one progr
 best and its neighbours, log rate), and what either rule loses that was tuned at 0.05 M and is used at 0.2 M.
 """
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +41,12 @@ def best_rate(rates: np.ndarray, losses: np.ndarray) -> float:
 
 def main() -> None:
     """Four groups of students and the table of their losses."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--updates", type=int, help="of each student, for a rehearsal")
+    updates = parser.parse_args().updates
     config = replace(quickstart(bank=BANK), sizes=SIZES)
+    if updates is not None:
+        config = replace(config, dagger=replace(config.dagger, updates=updates))
     store = ArtifactStore(OUT.resolve() / "store")
     artifact = corpus_stages.corpus_stage(store, config)
     corpus = Corpus.load(artifact.path)
@@ -59,10 +66,14 @@ def main() -> None:
             student = stages.student_config(config, family, size)
             physics = stages.shared_physics(config.physics)
             trained = train_group(student, runs, [teacher], corpus, physics, config.dagger)
+            acting, learning = (sum(one.columns[name] for one in trained) for name in ("acting_s", "learning_s"))
+            print(f"{family} {size}: acting {acting:.0f} s, learning {learning:.0f} s, compiling included")
             each = np.array([one.columns["val_loss"] or np.inf for one in trained]).reshape(len(FACTORS), SEEDS)
             losses[family, size], widths[family, size] = each.mean(axis=1), student.width
             best = best_rate(rates, losses[family, size])
             lines.append([family, size, student.width, *losses[family, size], best])
+    if updates is not None:
+        return
     head = ["student", "size", "width", *(f"{rate:.2g}" for rate in rates), "best rate"]
     text = [
         "# Rates of students",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.cli.output import Grid, Outcome, pairs
-from scaling.cli.parser import Verbs, add, add_mirrors, choose_mirrors
+from scaling.cli.parser import Parser, Verbs, add, add_mirrors, choose_mirrors
 from scaling.errors import InputError
 
 OUT = "runs/quickstart"
@@ -30,13 +30,22 @@ def add_verbs(verbs: Verbs) -> None:
     )
     quickstart.add_argument("--out", default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
     add_mirrors(quickstart)
+    _settable(quickstart)
     run = add(verbs, "run", _run, "one experiment by name", on_signal="save")
     run.add_argument("experiment", metavar="EXPERIMENT")
     run.add_argument("--out", default="runs", metavar="DIR", help="where results go (default runs)")
-    run.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="override a figure, by dotted path"
-    )
     add_mirrors(run)
+    _settable(run)
+
+
+def _settable(parser: Parser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="override a figure, by dotted path (finetune.iterations=60: PPO on the finished students)",
+    )
 
 
 def _quickstart(arguments: argparse.Namespace) -> Outcome:
@@ -47,7 +56,8 @@ def _quickstart(arguments: argparse.Namespace) -> Outcome:
         motion_paths(arguments.motions)  # a mistake in the path is told before anything heavy is imported
     from scaling.study.quickstart import run_quickstart
 
-    summary = run_quickstart(arguments.motions, Path(arguments.out), arguments.experts, arguments.bank)
+    figures = overrides(arguments.set)
+    summary = run_quickstart(arguments.motions, Path(arguments.out), arguments.experts, arguments.bank, figures)
     return Outcome(summary, _told(summary))
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from scaling.distill.buffer import Batch
 from scaling.distill.mesh import meet
 from scaling.errors import InputError
+from scaling.experts.bank import alone
 from scaling.experts.mesh import agreed
 from scaling.record.files import write_json
 
@@ -64,7 +64,7 @@ class Rounds:
 
     def restore(self, points: int, rounds: int, like: Any) -> tuple[list[Batch], Any]:
         """The sequences of the first `rounds` rounds in order, and the state of a point in the structure of `like`."""
-        with _checkpointer() as checkpointer:
+        with alone("students") as checkpointer:
             state = checkpointer.restore(self._at(_STATE, points), like)
             held = [checkpointer.restore(self._at(_DATA, number)) for number in range(1, rounds + 1)]
         return [Batch(**jax.tree.map(np.asarray, sequences)) for sequences in held], state
@@ -76,18 +76,9 @@ class Rounds:
 
     def _write(self, kind: str, number: int, tree: Any) -> None:
         if jax.process_index() == 0:
-            with _checkpointer() as checkpointer:
+            with alone("students") as checkpointer:
                 checkpointer.save(self._at(kind, number), tree, force=True)
         meet()
 
     def _at(self, kind: str, number: int) -> Path:
         return self._folder / f"{kind}-{number:04d}"
-
-
-def _checkpointer() -> ocp.StandardCheckpointer:
-    """One that waits for no other process."""
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"students-{me}"
-    )
-    return ocp.StandardCheckpointer(multiprocessing_options=alone)

@@ -156,7 +156,7 @@ class _Training:
             for sequences in held:
                 self.buffer.add(sequences)
             self.state = self.group.layout.place(kept["train"])
-            self.env = jax.tree.map(jnp.asarray, kept["env"])
+            self.env = self.group.acting(jax.tree.map(jnp.asarray, kept["env"]))
             self.history.arrays = {name: np.array(values) for name, values in kept["history"].items()}
         return done
 

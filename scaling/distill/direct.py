@@ -97,8 +97,10 @@ def train_direct(
     """The students of `runs`, in order: each by itself, with a simulator of its own, in one program for each arm.
 
     A training goes on from its checkpoint in `work`; `kept` hears of each student as it is done. Raises InputError,
-    before anything compiles, for clips that cannot be trained on.
+    before anything compiles, for clips that cannot be trained on, and where there are several processes.
     """
+    if jax.process_count() > 1:
+        raise InputError("students without experts are trained by one process: work this sweep without --gang")
     store = make_store(corpus.qpos, corpus.start, corpus.length)
     arms = [np.asarray(run.segments) for run in runs]
     for run, arm in zip(runs, arms, strict=True):

@@ -35,8 +35,8 @@ from scaling.motion.corpus import Corpus
 from scaling.record.hashing import content_hash
 from scaling.students.config import StudentConfig
 from scaling.tracking.env import Task
-from scaling.tracking.physics import Physics
-from scaling.tracking.reference import make_store
+from scaling.tracking.physics import CPhysics, Physics
+from scaling.tracking.reference import ClipStore, make_store
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Group:
         config: DaggerConfig,
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """Updates are spread over `devices` (all); every process acts for all runs on a device of its own.
+        """Updates are spread over `devices` (all). Where each device of one process has runs of its own it acts for
+        them, unless physics is computed on the host; else every process acts for all runs on a device of its own.
 
         Raises InputError for an empty arm, a segment that is not `train`, or a student of other observations.
         """
@@ -89,10 +90,11 @@ class Group:
         self.val_arrays = self._val_arrays(family)
         self.frozen = _frozen([teachers[run.teacher].valset for run in runs])
         store, assist = make_store(corpus.qpos, corpus.start, corpus.length), jnp.asarray(config.assist, jnp.float32)
-        self.stage, self.val_stage = (
-            Stage(Task(store, slots.clips, slots.weights, assist), slots.seats) for slots in self._seat()
-        )
         self.layout = Layout(len(runs), config.batch, devices)
+        self._apart = self.layout.acts_apart and not isinstance(physics, CPhysics)
+        if self._apart:
+            self.bank, store, assist = self.layout.shared((self.bank, store, assist))
+        self.stage, self.val_stage = (self._staged(store, assist, slots) for slots in self._seat())
         optimiser = update.make_optimiser(config, config.rate_for(student))
         self._init = update.make_init(student, optimiser)
         self._update = update.make_update(student, optimiser, self.layout)
@@ -110,10 +112,19 @@ class Group:
         state = self.layout.place(state._replace(params=self._pretrained(state.params)))
         return state, self._begin(self._keys(1), self.stage.task, self.config.envs)
 
+    def acting(self, tree: Any) -> Any:
+        """This process's arrays by run where those who act read them."""
+        return self.layout.batch(tree) if self._apart else tree
+
+    def _staged(self, store: ClipStore, assist: Float[Array, ""], slots: Slots) -> Stage:
+        clips, weights = self.acting((slots.clips, slots.weights))
+        seats = self.layout.shared(slots.seats) if self._apart else slots.seats  # the bank looks into all runs
+        return Stage(Task(store, clips, weights, assist), seats)
+
     def collect(self, params: Any, episodes: Episodes, round_: int) -> tuple[Episodes, Sequences]:
         """One round's sequences on the arms: the bank acts in its share of the environments, the students elsewhere."""
         noise = Noise(np.float32(self.config.expert_noise), np.float32(self.config.obs_noise))
-        actors = Actors(self.bank, self.layout.whole(params), self.frozen)
+        actors = self._actors(params)
         acting = self.teaching(round_)
         return self._rollout(self._keys(2 + round_), self.stage, actors, acting, noise, episodes, self.config.steps)
 
@@ -131,10 +142,10 @@ class Group:
 
     def own_loss(self, params: Any) -> Float[np.ndarray, "R F"]:
         """Loss by family on the states that the students themselves visit on `val`, from the same starts each time."""
-        keys = jnp.broadcast_to(jax.random.key(0), (len(self.runs),))
+        keys = self.acting(jnp.broadcast_to(jax.random.key(0), (len(self.runs),)))
         episodes = self._begin(keys, self.val_stage.task, self.config.envs)
         teacher = np.zeros((len(self.runs), self.config.slots, self.config.envs), bool)
-        actors = Actors(self.bank, self.layout.whole(params), self.frozen)
+        actors = self._actors(params)
         silent = Noise(np.float32(0.0), np.float32(0.0))
         _, frames = self._rollout(keys, self.val_stage, actors, teacher, silent, episodes, self.config.own_steps)
         segment = np.searchsorted(self.val_segments, frames.clip).astype(np.int32)
@@ -167,6 +178,9 @@ class Group:
             }
         )
 
+    def _actors(self, params: Any) -> Actors:
+        return Actors(self.bank, params if self._apart else self.layout.whole(params), self.acting(self.frozen))
+
     def _pretrained(self, params: Any) -> Any:
         """Fresh parameters, with the trunks of runs that were pretrained."""
         if all(run.pretrained is None for run in self.runs):
@@ -183,7 +197,8 @@ class Group:
 
     def _keys(self, purpose: int) -> Key[Array, "R"]:
         seeds = np.array([run.seed for run in self.runs], np.uint32)
-        return _fold(seeds, np.uint32(purpose))
+        keys: Array = self.acting(_fold(seeds, np.uint32(purpose)))
+        return keys
 
     def _seat(self) -> tuple[Slots, Slots]:
         """Seats for training and for the students' own validation states, of one shape: one program rolls out both."""

@@ -61,6 +61,11 @@ class Layout:
         """What every device reads whole."""
         return jax.tree.map(lambda x: self._put(x, PartitionSpec()), tree)
 
+    @property
+    def acts_apart(self) -> bool:
+        """Each device of this one process has runs of its own, and may act for them as it learns for them."""
+        return not self.one and self._by_run and jax.process_count() == 1
+
     def fixed(self, state: Any) -> Any:
         """Inside a program: students stay where `place` puts them."""
         if self.one:

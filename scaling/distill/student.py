@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jaxtyping import Array, Float
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS
 from scaling.distill.rollout import STUDENT_OBS
 from scaling.errors import InputError
+from scaling.experts.bank import alone
 from scaling.record.files import unjson, write_json
 from scaling.students import decode
 from scaling.students.config import StudentConfig
@@ -45,9 +45,9 @@ class Student:
 
 
 def save_student(folder: Path, student: Student) -> None:
-    """Parameters (Orbax) and, last, the card (JSON) below `folder`."""
+    """Parameters (Orbax) and, last, the card (JSON) below `folder`; of several processes only one has to call it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with alone("student") as checkpointer:
         checkpointer.save(folder.absolute() / _ARRAYS, _arrays(student), force=True)
     card = {
         "terms": STUDENT_TERMS,
@@ -70,7 +70,7 @@ def load_student(folder: Path) -> Student:
         raise InputError(f"{folder}: its observations are not those of this version; train the student again")
     config = StudentConfig(**card["config"])
     wanted = {"params": abstract_params(config), **_SHAPES}
-    with ocp.StandardCheckpointer() as checkpointer:
+    with alone("student") as checkpointer:
         tree = checkpointer.restore(folder.absolute() / _ARRAYS, jax.tree.map(_on_default_device, wanted))
     tree = jax.tree.map(np.asarray, tree)
     columns = {name: unjson(value) for name, value in card["columns"].items()}
@@ -119,5 +119,5 @@ _SHAPES = {
 
 
 def _on_default_device(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)

@@ -74,11 +74,18 @@ def competent(card: BankCard) -> Bool[np.ndarray, "K"]:
     return np.array([reached[k] for k in range(card.clusters)])
 
 
+def alone(name: str) -> ocp.StandardCheckpointer:
+    """A checkpointer that waits for no other process of a run; `name` is what it writes or reads."""
+    me = jax.process_index()
+    mine = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{name}-{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=mine)
+
+
 def save_bank(path: Path, bank: Bank, card: BankCard) -> None:
     """Parameters (Orbax) and card (JSON) below `path`; in a run of several processes only one has to call it."""
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix="bank")
-    with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+    with alone("bank") as checkpointer:
         tree = jax.tree.map(np.asarray, bank._asdict() | {"normaliser": bank.normaliser._asdict()})
         checkpointer.save(path.absolute() / "params", tree, force=True)
     (path / "card.json").write_text(json.dumps(asdict(card), indent=1))
@@ -101,7 +108,7 @@ def load_bank(path: Path) -> tuple[Bank, BankCard]:
     Raises InputError where there is none, or one whose observations are not this version's.
     """
     card = load_card(path)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with alone("bank") as checkpointer:
         tree = checkpointer.restore(path.absolute() / "params")
     tree = jax.tree.map(np.asarray, tree)
     bank = Bank(

@@ -9,16 +9,19 @@ from jaxtyping import Array, Bool, Float
 
 
 class Rollout(NamedTuple):
-    """An iteration's episodes for the learner; `mean` and `log_prob` are the behaviour's, `last_obs` comes after."""
+    """An iteration's episodes for the learner; `mean` and `log_prob` are the behaviour's, `last_obs` comes after.
 
-    obs: Float[Array, "E T obs"]
+    For the loss, `obs` and `last_obs` are whatever its networks read.
+    """
+
+    obs: Any
     action: Float[Array, "E T 29"]
     mean: Float[Array, "E T 29"]
     log_prob: Float[Array, "E T"]
     reward: Float[Array, "E T"]
     failed: Bool[Array, "E T"]
     truncated: Bool[Array, "E T"]
-    last_obs: Float[Array, "E obs"]
+    last_obs: Any
 
 
 class LossParts(NamedTuple):

@@ -13,7 +13,6 @@ from jaxtyping import Bool, UInt32
 
 from scaling.dynamics import artifact
 from scaling.experts.actor import Actors
-from scaling.experts.bank import Bank
 from scaling.experts.dream import Dreamer, DreamState, normaliser_of
 from scaling.experts.dream_config import DreamConfig
 from scaling.experts.ppo import PPOConfig, Trainer, TrainState, actor_bank
@@ -68,8 +67,8 @@ class PPOBank:
 
     specs = _EXPERTS
 
-    def __init__(self, env: TrackingEnv, config: PPOConfig) -> None:
-        self._one = Trainer(env, config)
+    def __init__(self, one: Trainer) -> None:
+        self._one = one
 
     def init(self, keys: UInt32[jax.Array, "K 2"], task: Task) -> TrainState:
         """See `BankTrainer`."""
@@ -83,7 +82,7 @@ class PPOBank:
         """See `BankTrainer`."""
         return select(fresh, new, old)
 
-    def actors(self, state: TrainState) -> Bank:
+    def actors(self, state: TrainState) -> Any:
         """See `BankTrainer`."""
         return actor_bank(state)
 
@@ -116,7 +115,7 @@ def trainer_of(
     if isinstance(config, PPOConfig):
         if kind is not None:
             raise ValueError("PPO trains experts alone")
-        return PPOBank(env, config)
+        return PPOBank(Trainer(env, config))
     return DreamBank(env, config, axis, kind)
 
 
@@ -134,10 +133,12 @@ class Program:
         count: int,
         mesh: Mesh | None = None,
         kind: Actors | None = None,
+        trainer: BankTrainer | None = None,
     ) -> None:
+        """`trainer` is that of the config, unless one is given."""
         self.mesh = mesh or expert_mesh(jax.local_devices()[:1])
         self.count = count
-        trainer = trainer_of(env, config, AXIS if self.mesh.size > 1 else None, kind)
+        trainer = trainer or trainer_of(env, config, AXIS if self.mesh.size > 1 else None, kind)
         self.actors, self.leave = trainer.actors, trainer.leave
 
         def many(state: Any, task: Task) -> tuple[Any, Any]:
@@ -176,6 +177,10 @@ class Program:
     def exchange(self, fresh: Bool[np.ndarray, "K"], new: Any, old: Any) -> Any:
         """The new experts where `fresh`, else the old ones (whose state is gone)."""
         return self._exchange(fresh, old, new)
+
+    def by_expert(self, value: Any) -> jax.Array:
+        """An array whose first axis is the experts', spread over the mesh."""
+        return self._put(value, _EXPERTS)
 
     def _put(self, value: Any, spec: PartitionSpec) -> jax.Array:
         held = np.asarray(value)

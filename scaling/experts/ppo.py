@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from brax.training.acme import running_statistics, specs
 from brax.training.agents.ppo import losses, networks
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import EXPERT_TERMS, observation_dim
@@ -82,7 +82,10 @@ class PPOConfig:
 
 
 class TrainState(NamedTuple):
-    """One expert in training (stacked along a leading axis for a bank); `key` is raw, so that it can be stored."""
+    """One expert in training (stacked along a leading axis for a bank); `key` is raw, so that it can be stored.
+
+    `anchor` is what another kind of policy is held to; an expert has none.
+    """
 
     params: losses.PPONetworkParams
     optimiser: losses.PPONetworkParams
@@ -93,6 +96,7 @@ class TrainState(NamedTuple):
     key: UInt32[Array, "2"]
     iteration: Int[Array, ""]
     restored: Int[Array, ""]
+    anchor: Any = ()
 
 
 class Metrics(NamedTuple):
@@ -152,7 +156,10 @@ def make_networks(config: PPOConfig) -> networks.PPONetworks:
 
 
 class Trainer:
-    """PPO for one expert: `init`, then `iterate` until its budget is spent."""
+    """PPO for one expert: `init`, then `iterate` until its budget is spent.
+
+    Another kind of policy overrides what is below "The policy": how it acts, and what its loss reads.
+    """
 
     def __init__(self, env: TrackingEnv, config: PPOConfig) -> None:
         self.env = env
@@ -223,6 +230,7 @@ class Trainer:
             key=jax.random.key_data(key),
             iteration=state.iteration + 1,
             restored=state.restored + (1 - healthy.astype(jnp.int32)),
+            anchor=state.anchor,
         )
         going = state.iteration < self.config.iterations
         after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, state)
@@ -237,19 +245,19 @@ class Trainer:
             value_loss=parts.value,
             noise_std=parts.std,
         )
-        return after, metrics
+        return after, self._shown(metrics, parts)
 
     def _collect(
         self, key: Key[Array, ""], state: TrainState, task: Task
     ) -> tuple[EnvState, Rollout, Float[Array, "29"], tuple[Array, Array, Array]]:
         """Episodes in flight after `unroll` steps, the steps, the behaviour's deviations, and what the log shows."""
 
-        def act(carry: tuple[EnvState, Array], key: Key[Array, ""]) -> tuple[Any, Any]:
-            env, obs = carry
+        def act(carry: tuple[EnvState, Array, Any, Array], key: Key[Array, ""]) -> tuple[Any, Any]:
+            env, obs, memory, first = carry
             act_key, step_key = jax.random.split(key)
-            mean, std = policy(self.networks, state.normaliser, state.params.policy, obs)
+            mean, std, memory = self._mean(state, memory, obs, first)
             action = mean + std * jax.random.normal(act_key, mean.shape)
-            env, step = self.env.step(step_key, task, env, action)
+            env, step = self.env.step(step_key, task, env, self._command(state, action))
             seen = {
                 "obs": obs,
                 "action": action,
@@ -259,10 +267,11 @@ class Trainer:
                 "failed": step.failed,
                 "truncated": step.truncated,
             }
-            return (env, step.obs), (seen, std, (step.failed, step.joint_error, step.body_error))
+            return (env, step.obs, memory, step.done), (seen, std, (step.failed, step.joint_error, step.body_error))
 
-        keys = jax.random.split(key, self.config.unroll)
-        (env, obs), (seen, std, info) = jax.lax.scan(act, (state.env, state.obs), keys)
+        keys, count = jax.random.split(key, self.config.unroll), self.config.envs
+        begun = (state.env, state.obs, self._memory(count), jnp.ones((count,), bool))
+        (env, obs, _, _), (seen, std, info) = jax.lax.scan(act, begun, keys)
         steps = {name: jnp.swapaxes(values, 0, 1) for name, values in seen.items()}
         return env, Rollout(**steps, last_obs=obs), std[0], info
 
@@ -270,16 +279,14 @@ class Trainer:
         self, key: Key[Array, ""], state: TrainState, rollout: Rollout, std: Float[Array, "29"]
     ) -> tuple[Any, Any, Any, LossParts]:
         config = self.config
-        loss_and_grad = jax.value_and_grad(ppo_loss, has_aux=True)
+        loss_and_grad = jax.value_and_grad(self._loss, has_aux=True)
         weights = Weights(config.gamma, config.gae_lambda, config.clip, config.entropy)
-        # Once for all epochs, by the statistics that the behaviour saw: a moved normaliser would read as KL.
-        obs, last_obs = (_normalise(x, state.normaliser) for x in (rollout.obs, rollout.last_obs))
-        rollout = rollout._replace(obs=obs, last_obs=last_obs)
+        rollout = self._read(state, rollout)
 
         def minibatch(carry: Any, rows: Array) -> tuple[Any, Any]:
             params, optimiser, rate = carry
             batch = jax.tree.map(lambda x: x[rows], rollout)
-            (_, parts), grads = loss_and_grad(params, batch, std, self.networks, weights)
+            (_, parts), grads = loss_and_grad(params, batch, std, weights)
             # Actor and critic are clipped and stepped apart: the KL rule holds back the actor alone.
             policy_step, policy_optimiser = self.optimiser.update(grads.policy, optimiser.policy)
             value_step, value_optimiser = self.optimiser.update(grads.value, optimiser.value)
@@ -301,3 +308,35 @@ class Trainer:
         carry = (state.params, state.optimiser, state.learning_rate)
         (params, optimiser, rate), parts = jax.lax.scan(epoch, carry, jax.random.split(key, config.epochs))
         return params, optimiser, rate, jax.tree.map(jnp.mean, parts)
+
+    # The policy --------------------------------------------------------------------------------------------------
+
+    def _memory(self, count: int) -> Any:
+        """What `count` policies remember at the beginning of an unroll."""
+        return ()
+
+    def _mean(
+        self, state: TrainState, memory: Any, obs: Float[Array, "E obs"], first: Bool[Array, "E"]
+    ) -> tuple[Float[Array, "E 29"], Float[Array, "29"], Any]:
+        """Mean action, its deviations, and the memory afterwards; an episode, or the memory, begins where `first`."""
+        return *policy(self.networks, state.normaliser, state.params.policy, obs), memory
+
+    def _command(self, state: TrainState, action: Float[Array, "E 29"]) -> Float[Array, "E 29"]:
+        """What the environment is told to do."""
+        return action
+
+    def _read(self, state: TrainState, rollout: Rollout) -> Rollout:
+        """An iteration's steps as the loss reads them."""
+        # Once for all epochs, by the statistics that the behaviour saw: a moved normaliser would read as KL.
+        obs, last_obs = (_normalise(x, state.normaliser) for x in (rollout.obs, rollout.last_obs))
+        return rollout._replace(obs=obs, last_obs=last_obs)
+
+    def _loss(
+        self, params: losses.PPONetworkParams, batch: Rollout, std: Float[Array, "29"], weights: Weights
+    ) -> tuple[Float[Array, ""], Any]:
+        """The loss of a minibatch and what is shown of it."""
+        return ppo_loss(params, batch, std, self.networks, weights)
+
+    def _shown(self, metrics: Metrics, parts: Any) -> Any:
+        """What the log shows; `parts` are those of the loss."""
+        return metrics

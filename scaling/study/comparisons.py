@@ -40,9 +40,14 @@ def curve_rows(rows: Sequence[dict[str, Any]], runs: Path) -> list[dict[str, Any
     return found
 
 
+def distilled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without those of students that were fine-tuned afterwards, whose losses were not measured."""
+    return [row for row in rows if row.get("tuned_from") is None]
+
+
 def comparisons(rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> dict[str, Figure]:
     """Name -> figure of whatever these rows and curves can show."""
-    done = [row for row in rows if row["status"] == "finished"]
+    done = [row for row in distilled(rows) if row["status"] == "finished"]
     if not done:
         return {}
     top, first = max(row["arm"] for row in done), done[0]["clusters"]

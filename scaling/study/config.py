@@ -9,6 +9,7 @@ from scaling.contract.layout import seen
 from scaling.contract.observation import LOOK_AHEAD
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
+from scaling.distill.finetune import FinetuneConfig
 from scaling.distill.pretrain import PretrainConfig
 from scaling.experts.competence import CompetenceConfig
 from scaling.experts.dream_config import DreamConfig
@@ -82,7 +83,8 @@ class StudyConfig:
     and seeded independently, teaches nobody: the loss of every student is also measured against it.
     `look_ahead`, `auxiliary`, `dtype` and `remat` are those of `StudentConfig`; with `pretrain.hours` each student of a
     bank begins with a trunk that learned to predict the next frame of so much reference motion.
-    Clusters are found in the space of `embed`, and `selection` says which segments the smaller arms take.
+    Clusters are found in the space of `embed`, and `selection` says which segments the smaller arms take. With
+    `finetune.iterations` the students of some arms go on by PPO, and stand in the table before and after.
     """
 
     name: str = "quickstart"
@@ -116,6 +118,7 @@ class StudyConfig:
     reference: bool = added(False)
     embed: EmbedConfig = added(EmbedConfig())
     selection: Selection = added("stratified")
+    finetune: FinetuneConfig = added(FinetuneConfig())
 
     def __post_init__(self) -> None:
         if self.reference and self.bank is not None:
@@ -140,6 +143,8 @@ class StudyConfig:
             raise ValueError(f"arms {self.arms}: rising fractions that end in 1")
         if self.direct is not None and not set(self.direct.arms) <= set(self.arms):
             raise ValueError(f"direct.arms {self.direct.arms}: of the study's arms {self.arms}")
+        if self.finetune.iterations and not set(self.finetune.arms) <= set(self.arms):
+            raise ValueError(f"finetune.arms {self.finetune.arms}: of the study's arms {self.arms}")
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection {self.selection!r}: of {SELECTIONS}")
         if self.seeds < 1:

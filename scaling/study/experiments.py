@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scaling.distill.student import Student
 from scaling.errors import InputError
 from scaling.motion.corpus import Corpus
 from scaling.record.override import override
-from scaling.record.store import ArtifactStore
+from scaling.record.store import Artifact, ArtifactStore
 from scaling.students.config import FAMILIES
-from scaling.study import corpus_stages, judge, stages
+from scaling.study import corpus_stages, judge, stages, tuned_stages
 from scaling.study.config import StudyConfig, quickstart
 from scaling.study.results import record_run, rows_of_group
 
@@ -35,7 +36,10 @@ def experiment(name: str) -> StudyConfig:
 def run_experiment(
     name: str, overrides: Sequence[tuple[str, Any]] | dict[str, Any] = (), out: Path | str = "runs"
 ) -> dict[str, Any]:
-    """Trains what the run needs that is not in the store yet; the row, also kept as `row.json` beside the run's log."""
+    """Trains what the run needs that is not in the store yet; the row, also kept as `row.json` beside the run's log.
+
+    Of a run that is fine-tuned both rows are kept; the one after it is returned, with the closed loop before it.
+    """
     config = experiment(name)
     pairs = overrides.items() if isinstance(overrides, dict) else overrides
     for path, value in pairs:
@@ -44,16 +48,31 @@ def run_experiment(
     store = ArtifactStore(out / "store")
     corpus = corpus_stages.corpus_stage(store, config)
     teachings = [stages.teaching_stages(store, config, corpus, k) for k in config.clusters]
-    runs = stages.runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(teachings[0].clusters))
+    held, strata = Corpus.load(corpus.path), corpus_stages.load_clusters(teachings[0].clusters)
+    runs = stages.runs_of(config, held, strata)
     family, size = config.families[0], config.sizes[0]
     pretrained = stages.pretrain_stage(store, config, corpus, family, size)
     group = stages.students_stage(store, config, corpus, teachings, family, size, pretrained)
-    played = {
-        split: judge.closed_loop_stage(store, config, corpus, group, runs, split)
-        for split in corpus_stages.played_splits(config)
-    }
+
+    def columns_of(group: Artifact, runs: Sequence[stages.Run]) -> list[dict[str, Any]]:
+        splits = corpus_stages.played_splits(config)
+        return judge.load_closed_loop(
+            {split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in splits}
+        )
+
+    def recorded(row: dict[str, Any], student: Student, group: Artifact, run: stages.Run) -> dict[str, Any]:
+        row = row | {"folder": str(group.path / run.spec.name)}
+        record_run(out / "runs" / f"{name}-{row['config_hash']}", row, student)
+        return row
+
     students = stages.load_students(group, runs)
-    rows = rows_of_group(config, family, size, runs, students, judge.load_closed_loop(played), teachings)
-    row = rows[0] | {"folder": str(group.path / runs[0].spec.name)}
-    record_run(out / "runs" / f"{name}-{row['config_hash']}", row, students[0])
+    rows = rows_of_group(config, family, size, runs, students, columns_of(group, runs), teachings)
+    row = recorded(rows[0], students[0], group, runs[0])
+    after = tuned_stages.tuned_runs(config, held, strata)
+    if after:
+        tuned = tuned_stages.tuned_stage(store, config, corpus, group, teachings[0].valset, after)
+        changed = stages.load_students(tuned, after)
+        rows = tuned_stages.tuned_rows(config, family, size, after, changed, columns_of(tuned, after), teachings)
+        now = tuned_stages.beside_before(rows[0], row, config.closed_loop.protocol)
+        row = recorded(now, changed[0], tuned, after[0])
     return row

@@ -191,9 +191,13 @@ def competence_section(teachings: Sequence[Teaching]) -> list[sections.Competenc
 def closed_loop_section(
     rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any], config: StudyConfig
 ) -> sections.Table:
-    """The exported student beside the experts and playback of each bank, on every split that was played."""
+    """The exported student, and those fine-tuned before and after, beside the experts and playback of each bank, on
+    every split that was played.
+    """
     lines = closed_loop_rows(rows, config.closed_loop.splits)
-    shown = [line for line in lines if line["who"] == best["run"] or line["who"].startswith(TEACHERS)]
+    tuned = [row for row in rows if row.get("tuned_from") is not None]
+    who = {best["run"], *(row["run"] for row in tuned), *(row["tuned_from"] for row in tuned)}
+    shown = [line for line in lines if line["who"] in who or line["who"].startswith(TEACHERS)]
     note = f"The same {config.closed_loop.starts} starts of each split, at most {config.closed_loop.seconds:g} s long."
     return sections.Table("Closed loop, beside experts and open-loop playback", shown, list(shown[0]), note)
 

@@ -1,6 +1,6 @@
 """The whole pipeline in one call: motion files in; table, law, report, policy and picture out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ from scaling.motion.corpus import Corpus
 from scaling.record.files import write_json
 from scaling.record.progress import say
 from scaling.record.store import Artifact, ArtifactStore
-from scaling.study import corpus_stages, judge, publish, stages
+from scaling.study import corpus_stages, judge, publish, stages, tuned_stages
 from scaling.study.config import StudyConfig, quickstart
+from scaling.study.experiments import override
 from scaling.study.results import LawResult, best_row, direct_rows, laws_stage, record_run, rows_of_group, write_results
 
 
@@ -34,11 +35,16 @@ def run_quickstart(
     out: Path | str = "runs/quickstart",
     experts: str = "dream",
     bank: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`scaling quickstart`: runs the newcomer's study below `out` and returns paths and seconds (CLI.md)."""
+    """`scaling quickstart`: runs the newcomer's study, with figures replaced by dotted path, below `out` and returns
+    paths and seconds (CLI.md).
+    """
     config = quickstart(motions, experts, bank)
+    for path, value in (overrides or {}).items():
+        config = override(config, path, value)
     say(f"experts: {_RECIPES[experts]}" if bank is None else f"experts: those kept in {bank}")
-    return run_study(config, Path(out), _command(motions, out, experts, bank))
+    return run_study(config, Path(out), _command(motions, out, experts, bank, overrides or {}))
 
 
 _RECIPES = {
@@ -47,12 +53,13 @@ _RECIPES = {
 }
 
 
-def _command(motions: str | None, out: Path | str, experts: str, bank: str | None) -> str:
+def _command(motions: str | None, out: Path | str, experts: str, bank: str | None, overrides: Mapping[str, Any]) -> str:
     return (
         "scaling quickstart"
         + (f" --motions {motions}" if motions else "")
         + (f" --experts {experts}" if experts != "dream" else "")
         + (f" --bank {bank}" if bank else "")
+        + "".join(f" --set {path}={value}" for path, value in overrides.items())
         + f" --out {out}"
     )
 
@@ -118,6 +125,16 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
             columns = columns_of(f"{family} {size}", group, runs)
             students = stages.load_students(group, runs)
             found = rows_of_group(config, family, size, runs, students, columns, teachings)
+            after = tuned_stages.tuned_runs(config, corpus, clusters[config.clusters[0]])
+            if after:
+                tuned = clock.keep(
+                    f"fine-tuning {family} {size}",
+                    tuned_stages.tuned_stage(store, config, corpus_artifact, group, teachings[0].valset, after),
+                )
+                columns = columns_of(f"{family} {size}, fine-tuned,", tuned, after)
+                changed = stages.load_students(tuned, after)
+                found += tuned_stages.tuned_rows(config, family, size, after, changed, columns, teachings)
+                students = [*students, *changed]
             if config.direct is not None:
                 alone = clock.keep(
                     f"direct {family} {size}",
@@ -125,8 +142,9 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 )
                 untaught = stages.direct_runs(config, corpus, clusters[config.clusters[0]])
                 columns = columns_of(f"{family} {size}, direct,", alone, untaught)
-                students = [*students, *stages.load_students(alone, untaught)]
-                found += direct_rows(config, family, size, untaught, students[len(runs) :], columns)
+                others = stages.load_students(alone, untaught)
+                found += direct_rows(config, family, size, untaught, others, columns)
+                students = [*students, *others]
             for row, student in zip(found, students, strict=True):
                 record_run(out / "runs" / f"{row['run']}-{row['config_hash']}", row, student)
                 trained[row["run"]] = student

@@ -17,7 +17,7 @@ from scaling.record.runs import RunLog, read_row
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.record.table import write_table
 from scaling.study.closed_loop import beside_teachers, closed_loop_rows
-from scaling.study.comparisons import curve_rows
+from scaling.study.comparisons import curve_rows, distilled
 from scaling.study.config import StudyConfig
 from scaling.study.stages import Run, Teaching, selection_key
 
@@ -154,7 +154,7 @@ def _key(name: str) -> tuple[str, tuple]:
 
 def laws_stage(store: ArtifactStore, config: StudyConfig, rows: Sequence[dict[str, Any]]) -> Artifact:
     """The fits of a table, keyed by the columns that they read."""
-    read = [{name: row.get(name) for name in (*_READ, "clusters", "status")} for row in rows]
+    read = [{name: row.get(name) for name in (*_READ, "clusters", "status")} for row in distilled(rows)]
     key = {"rows": read, "clusters": config.clusters, "resamples": config.resamples, "seed": config.seed}
 
     def build(work: Path) -> None:
@@ -168,7 +168,8 @@ def laws_stage(store: ArtifactStore, config: StudyConfig, rows: Sequence[dict[st
 
 def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
     """Validation loss against frames and hours of each student, over the first bank's arms, the largest held out."""
-    arms = [row for row in rows if row["clusters"] == config.clusters[0] and row["status"] == "finished"]
+    taught = [row for row in distilled(rows) if row["clusters"] == config.clusters[0]]
+    arms = [row for row in taught if row["status"] == "finished"]
     laws: dict[tuple[str, tuple], Law] = {}
     refused: dict[tuple[str, tuple], str] = {}
     if not arms:
@@ -199,7 +200,7 @@ def fit_laws(rows: Sequence[dict[str, Any]], config: StudyConfig) -> LawResult:
 
 def law_figure(rows: Sequence[dict[str, Any]], result: LawResult, config: StudyConfig) -> str:
     """SVG of loss against frames and hours, one series per student, with the fitted curves."""
-    arms = [row for row in rows if row["clusters"] == config.clusters[0]]
+    arms = [row for row in distilled(rows) if row["clusters"] == config.clusters[0]]
     columns = {name: [row[name] for row in arms] for name in _READ}
     figure = figures.loss_curves(
         columns,

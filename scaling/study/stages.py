@@ -93,6 +93,8 @@ def bank_stage(
             f"experts K={count}",
             config.waves,
         )
+        if jax.process_index():  # the first one writes
+            return
         picture_bank(work, bank, card, clips)
         if isinstance(experts, DreamConfig):
             unseen = load_clusters(clusters).of_split(held, "test")
@@ -329,6 +331,8 @@ def students_stage(
             config.dagger,
             rounds,
         )
+        if jax.process_index():  # the first one writes
+            return
         for run, trained in zip(runs, students, strict=True):
             save_student(work / run.spec.name, trained)
         forget(rounds)

@@ -146,7 +146,8 @@ class Job:
     `action(work, needed)` leaves its output in `work`, where it finds what an interrupted attempt left, and returns
     plain JSON; a job with `rows` returns a list of rows, any other may say in a mapping how many `env_steps` it took.
     `needs` are keys by label. `seconds` (on one device), `megabytes` and `env_steps` are estimates, `expects` what is
-    known of its rows beforehand; like `name` they are not part of `key`.
+    known of its rows beforehand; like `name` they are not part of `key`. A gang does a job together, or leaves one that
+    is not `together` to its first process.
     """
 
     key: str
@@ -160,6 +161,7 @@ class Job:
     megabytes: float = 0.0
     env_steps: float = 0.0
     expects: Sequence[Mapping[str, Any]] = ()
+    together: bool = True
 
     def spec(self) -> dict[str, Any]:
         """What a store keeps beside the run, for people and `diff`."""

@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
 
 def _done(job: Job, work: Path, needed: dict[str, str], rank: int) -> dict[str, Any]:
     """What became of one job: {"ok", "env_steps"} or {"error", "machine"}; what it prints goes to a log beside it."""
+    if rank and not job.together:
+        return {"ok": True}
     try:
         with (work / (LOG if rank == 0 else f"log-{rank}.txt")).open("ab", buffering=0) as log, _into(log):
             if not (work / RESULT).exists():  # an earlier attempt may have died between the work and its publication

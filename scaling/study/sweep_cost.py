@@ -73,6 +73,19 @@ def pretrain_seconds(config: StudyConfig, family: str, size: str, device: Device
     return device.start_s + tokens * training_flops_per_token(student) / device.flops_s
 
 
+def tuned_steps(config: StudyConfig) -> float:
+    """Environment steps of the fine-tuning of one student on its arms and seeds."""
+    ppo = config.finetune.ppo
+    return len(config.finetune.arms) * config.seeds * ppo.envs * ppo.unroll * config.finetune.iterations
+
+
+def tuned_seconds(config: StudyConfig, family: str, size: str, device: Device) -> float:
+    """Fine-tuning of one student on its arms and seeds: PPO's steps, then matrix products."""
+    steps = tuned_steps(config)
+    flops = steps * config.finetune.ppo.epochs * training_flops_per_token(student_config(config, family, size))
+    return device.start_s + steps / device.steps_s + flops / device.flops_s
+
+
 def played_seconds(config: StudyConfig, device: Device) -> float:
     """Closed loop of a group at one or two strengths of assistance, in C MuJoCo."""
     steps = config.closed_loop.starts * config.closed_loop.seconds * 50 * (2 if config.assist else 1)

@@ -15,7 +15,7 @@ from scaling.motion.corpus import Corpus
 from scaling.record.files import read_json
 from scaling.record.store import Artifact, ArtifactStore, Input
 from scaling.students.count import parameters
-from scaling.study import corpus_stages, judge, stages, sweep_cost
+from scaling.study import corpus_stages, judge, stages, sweep_cost, tuned_stages
 from scaling.study.config import StudyConfig
 from scaling.study.results import direct_rows, record_run, rows_of_group
 from scaling.study.stages import Teaching, student_config
@@ -69,10 +69,12 @@ def _stage(
     megabytes: float = 0.0,
     env_steps: float = 0.0,
     stepped: Callable[[Path], int] = lambda work: 0,
+    together: bool = False,
 ) -> Job:
     """The job of one stage; `needs` are the jobs whose artifacts it is given, by label.
 
-    `env_steps` is the estimate, `stepped` reads the truth in the finished folder.
+    `env_steps` is the estimate, `stepped` reads the truth in the finished folder. What is trained over all devices is
+    done `together` by a gang.
     """
     keys = {label: job.key for label, job in needs.items()}
     planned = call(Keys(), {label: Artifact(label, _UNBUILT, key, False, 0.0) for label, key in keys.items()})
@@ -81,7 +83,8 @@ def _stage(
         call(Builds(work, planned.hash), _artifacts(needed, keys))
         return {"artifact": planned.hash, "env_steps": stepped(work)}
 
-    return Job(planned.hash, planned.name, name, config, action, keys, False, seconds, megabytes, env_steps)
+    bill = (seconds, megabytes, env_steps)
+    return Job(planned.hash, planned.name, name, config, action, keys, False, *bill, together=together)
 
 
 def _bank_stepped(work: Path) -> int:
@@ -91,6 +94,11 @@ def _bank_stepped(work: Path) -> int:
 def _students_stepped(work: Path) -> int:
     cards = [read_json(path) for path in work.glob("*/student.json")]
     return sum(card["columns"]["env_steps"] for card in cards)
+
+
+def _tuned_stepped(work: Path) -> int:
+    cards = [read_json(path) for path in work.glob("*/student.json")]
+    return sum(card["columns"]["tuned_env_steps"] for card in cards)
 
 
 def _artifacts(needed: Mapping[str, Needed], keys: Mapping[str, str]) -> dict[str, Artifact]:
@@ -160,6 +168,7 @@ class StudyJobs:
             sweep_cost.bank_megabytes(config, k),
             0.0 if config.bank else sweep_cost.bank_steps(config, k),
             (lambda work: 0) if config.bank else _bank_stepped,  # a kept bank was paid for elsewhere
+            together=config.bank is None,
         )
         valset = _stage(
             f"{words}validation set K={k}",
@@ -179,7 +188,9 @@ class StudyJobs:
         family: str,
         size: str,
     ) -> Iterator[Job]:
-        """All arms and seeds of one student, its closed loop and its rows; the same without experts where asked."""
+        """All arms and seeds of one student, its closed loop and its rows; the same after PPO, and without experts,
+        where asked.
+        """
         given_all = {"corpus": corpus, **teachings}
         words = f"{family} {size}"
         figures = {"family": family, "size": size, "arms": config.arms, "seeds": config.seeds, "dagger": config.dagger}
@@ -204,13 +215,33 @@ class StudyJobs:
             sweep_cost.students_megabytes(config, family, size),
             sweep_cost.students_steps(config),
             _students_stepped,
+            together=True,
         )
         played = self._played(config, corpus, teachings, reference, group, words, stages.runs_of)
         yield from (group, *played.values())
-        yield _rows(config, family, size, given_all | {"students": group, **played}, taught=True)
+        yield _rows(config, family, size, given_all | {"students": group, **played}, "taught")
+        strata = teachings[f"clusters-{config.clusters[0]}"]
+        if config.finetune.iterations:
+            tuned = _stage(
+                f"fine-tuning {words}",
+                lambda store, given: tuned_stages.tuned_stage(
+                    store, config, given["corpus"], given["students"], given["valset"],
+                    _runs_if_built(tuned_stages.tuned_runs, config, store, given),
+                ),
+                {"corpus": corpus, "clusters": strata, "students": group}
+                | {"valset": teachings[f"valset-{config.clusters[0]}"]},
+                figures | {"finetune": config.finetune},
+                sweep_cost.tuned_seconds(config, family, size, self.device),
+                env_steps=sweep_cost.tuned_steps(config),
+                stepped=_tuned_stepped,
+                together=True,
+            )  # fmt: skip
+            after = tuned_stages.tuned_runs
+            played = self._played(config, corpus, teachings, reference, tuned, f"{words}, fine-tuned,", after)
+            yield from (tuned, *played.values())
+            yield _rows(config, family, size, given_all | {"students": tuned, **played}, "tuned")
         if config.direct is None:
             return
-        strata = teachings[f"clusters-{config.clusters[0]}"]
         alone = _stage(
             f"direct {words}",
             lambda store, given: stages.direct_stage(store, config, given["corpus"], given["clusters"], family, size),
@@ -221,7 +252,7 @@ class StudyJobs:
         )
         played = self._played(config, corpus, teachings, reference, alone, f"{words}, direct,", stages.direct_runs)
         yield from (alone, *played.values())
-        yield _rows(config, family, size, given_all | {"students": alone, **played}, taught=False)
+        yield _rows(config, family, size, given_all | {"students": alone, **played}, "direct")
 
     @staticmethod
     def _pretrained(
@@ -243,8 +274,7 @@ class StudyJobs:
     ) -> dict[str, Job]:
         """The closed loop of a group, one job a split, and its loss against the reference bank, if any."""
 
-        def runs(store: ArtifactStore, given: Mapping[str, Artifact]) -> list[stages.Run]:
-            return _runs(runs_of, config, given["corpus"], given["clusters"]) if isinstance(store, Builds) else []
+        runs = functools.partial(_runs_if_built, runs_of, config)
 
         def play(store: ArtifactStore, given: Mapping[str, Artifact], split: str) -> Artifact:
             return judge.closed_loop_stage(store, config, given["corpus"], given["students"], runs(store, given), split)
@@ -297,30 +327,43 @@ def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact)
     return runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(strata))
 
 
-def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job], taught: bool) -> Job:
-    """The rows of a finished group, and the record of each run with its curve."""
+def _runs_if_built(
+    runs_of: Any, config: StudyConfig, store: ArtifactStore, given: Mapping[str, Artifact]
+) -> list[stages.Run]:
+    """The runs of a stage that is being built; for its key alone they are not needed."""
+    return _runs(runs_of, config, given["corpus"], given["clusters"]) if isinstance(store, Builds) else []
+
+
+_RUNS = {"taught": stages.runs_of, "tuned": tuned_stages.tuned_runs, "direct": stages.direct_runs}
+
+
+def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job], kind: str) -> Job:
+    """The rows of a finished group of a kind of `_RUNS`, and the record of each run with its curve."""
     keys = {label: job.key for label, job in needs.items()}
 
     def action(work: Path, needed: Mapping[str, Needed]) -> list[dict[str, Any]]:
         given = _artifacts(needed, keys)
         strata = given[f"clusters-{config.clusters[0]}"]
-        runs = _runs(stages.runs_of if taught else stages.direct_runs, config, given["corpus"], strata)
+        runs = _runs(_RUNS[kind], config, given["corpus"], strata)
         students = stages.load_students(given["students"], runs)
         splits = {split: given[f"played-{split}"] for split in corpus_stages.played_splits(config)}
         played = judge.load_closed_loop(splits, given.get("reference"))
-        if taught:
-            found = rows_of_group(config, family, size, runs, students, played, _teachings(config, given))
-        else:
+        if kind == "direct":
             found = direct_rows(config, family, size, runs, students, played)
+        else:
+            rows = rows_of_group if kind == "taught" else tuned_stages.tuned_rows
+            found = rows(config, family, size, runs, students, played, _teachings(config, given))
         for row, student in zip(found, students, strict=True):
             record_run(work / "runs" / row["run"], row, student)
         return found
 
-    figures = {"study": config, "family": family, "size": size, "taught": taught}
+    figures = {"study": config, "family": family, "size": size, "taught": kind == "taught"}
+    figures |= {"tuned": True} if kind == "tuned" else {}
     key = job_key("rows", figures, keys, ROWS_VERSION)
-    name = f"rows {family} {size} K={','.join(map(str, config.clusters))}" + ("" if taught else ", direct")
-    expects = _expected(config, family, size) if taught else ()
-    return Job(key, "rows", name, figures, action, keys, rows=True, seconds=5.0, expects=expects)
+    words = {"taught": "", "tuned": ", fine-tuned", "direct": ", direct"}[kind]
+    name = f"rows {family} {size} K={','.join(map(str, config.clusters))}{words}"
+    expects = _expected(config, family, size) if kind == "taught" else ()
+    return Job(key, "rows", name, figures, action, keys, rows=True, seconds=5.0, expects=expects, together=False)
 
 
 def _expected(config: StudyConfig, family: str, size: str) -> list[dict[str, Any]]:

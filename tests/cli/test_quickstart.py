@@ -30,8 +30,8 @@ def study(monkeypatch, tmp_path):
     }
     asked = []
 
-    def run_quickstart(motions, out, experts, bank):
-        asked.append((motions, str(out), experts, bank))
+    def run_quickstart(motions, out, experts, bank, figures):
+        asked.append((motions, str(out), experts, bank, figures))
         return summary
 
     monkeypatch.setattr("scaling.study.quickstart.run_quickstart", run_quickstart)
@@ -40,16 +40,18 @@ def study(monkeypatch, tmp_path):
 
 def test_its_json(call, study, clips, tmp_path):
     summary, asked = study
-    called = call("quickstart", "--motions", clips, "--out", tmp_path / "out", "--json")
+    figures = ("--set", "finetune.iterations=60", "--set", "seeds=3")
+    called = call("quickstart", "--motions", clips, "--out", tmp_path / "out", *figures, "--json")
     assert called.json == summary
     assert called.json.keys() >= {"table", "law", "report", "policy", "render", "seconds"}
-    assert asked == [(str(clips), str(tmp_path / "out"), "dream", None)]
+    asked_for = {"finetune.iterations": 60, "seeds": 3}
+    assert asked == [(str(clips), str(tmp_path / "out"), "dream", None, asked_for)]
 
 
 def test_its_words(call, study):
     summary, asked = study
     out = call("quickstart").out
-    assert asked == [(None, "runs/quickstart", "dream", None)]
+    assert asked == [(None, "runs/quickstart", "dream", None, {})]
     for told in (
         "mlp-0",
         "50,879",

@@ -23,6 +23,7 @@ from scaling.contract.normaliser import Normaliser
 from scaling.distill import checkpoint, dagger
 from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
+from scaling.distill.group import Group
 from scaling.distill.mesh import Layout
 from scaling.distill.rollout import Frozen
 from scaling.distill.update import make_init, make_optimiser, make_update
@@ -62,6 +63,15 @@ def group(work):
     """The students of the shared group, kept in `work` as they come along."""
     corpus, physics = make_corpus(), ToyPhysics()
     teachers = make_teachers(corpus, physics)
+    if jax.process_count() == 1 and jax.device_count() > 1:
+        collect = Group.collect
+
+        def watched(self, params, episodes, round_):
+            episodes, frames = collect(self, params, episodes, round_)
+            (work / f"round-{round_}-by-{len(episodes.obs.sharding.device_set)}").touch()
+            return episodes, frames
+
+        Group.collect = watched
     return dagger.train_group(STUDENT, make_runs(corpus), teachers, corpus, physics, CONFIG, work)
 
 

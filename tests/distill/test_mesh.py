@@ -63,12 +63,16 @@ def test_updates_are_the_same_on_one_device_two_devices_and_two_processes(device
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_group_that_one_trains(group, straight, tmp_path):
-    finish(start("group", tmp_path, processes=2))
+@pytest.mark.parametrize(("devices", "processes"), [(2, 1), (1, 2)], ids=["two devices", "two processes"])
+def test_two_train_the_group_that_one_trains(group, straight, devices, processes, tmp_path):
+    """Two devices also act by themselves, each for its own run."""
+    finish(start("group", tmp_path, devices, processes))
     assert not list(tmp_path.glob("not-finite*"))
+    acted = sorted(path.name for path in tmp_path.glob("round-*"))
+    assert acted == ([f"round-{number}-by-2" for number in range(3)] if devices == 2 else [])
     for student in straight:
         name = f"student-{student.columns['student_frames']}-{student.columns['unique_frames']}"
-        for process in range(2):
+        for process in range(processes):
             found = read(tmp_path / f"{name}-{process}.npz")
             for place, leaf in enumerate(jax.tree.leaves(student.params)):
                 np.testing.assert_allclose(found[str(place)], leaf, atol=1e-4, rtol=0)

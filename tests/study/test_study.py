@@ -36,7 +36,7 @@ from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
 from scaling.study.stages import Teaching, pretrain_stage, student_config, students_stage, teaching_stages
 from tests.study import tiny as tiny_study
-from tests.study.tiny import DIRECT, tiny
+from tests.study.tiny import DIRECT, FINETUNE, tiny
 
 CORPUS = CorpusConfig(segments=SegmentConfig(4.0, 4.0, 8.0), val=0.34, test=0.16)
 
@@ -87,6 +87,62 @@ def test_a_second_call_redoes_nothing_and_says_the_same(finished):
     assert Path(again["table"]).read_bytes() == before
     assert again["sentences"] == summary["sentences"]
     assert time.perf_counter() - began < 60
+
+
+@pytest.mark.slow
+def test_tuned_students_stand_beside_what_they_were(finished):
+    out, summary, whole = finished
+    again = run_study(tiny(finetune=FINETUNE, reference=True), out, "a command")
+    assert {name for name in again["seconds"] if name not in again["cached"]} >= {
+        "fine-tuning mlp 0.05M",
+        "closed loop mlp 0.05M, fine-tuned, on test",
+    }
+    rows = rows_of(read_table(again["table"]))
+    before, after = rows[: len(whole)], rows[len(whole) :]
+    assert [row["val_loss"] for row in before] == [row["val_loss"] for row in whole]
+    known = {row["run"]: row for row in before}
+    assert [(row["arm"], row["clusters"], row["seed"]) for row in after] == [(1.0, 2, 0), (1.0, 2, 1)]
+    for row in after:
+        old = known[row["tuned_from"]]
+        assert row.get("val_loss") is None and np.isfinite(row["tuned_val_loss"])
+        assert row["tuned_val_loss"] != pytest.approx(old["val_loss"], abs=1e-9)
+        assert row["env_steps"] == old["env_steps"] + 8 * 4 * 2 and row["params"] == old["params"]
+        assert row["bank"] == old["bank"] and row["config_hash"] != old["config_hash"]
+        assert np.isfinite(row["survival_s_assist0"]) and np.isfinite(row["test_gap_survival_s"])
+        log = read_log(Path(again["table"]).parent / "runs" / f"{row['run']}-{row['config_hash']}")
+        assert np.isfinite(log[-1]["reward"])
+    assert again["sentences"] == summary["sentences"]  # the laws are of those who were distilled
+    who = {row["who"] for row in rows_of(read_table(Path(again["table"]).with_name("closed_loop.csv")))}
+    assert {after[0]["run"], after[0]["tuned_from"]} <= who
+
+
+def test_tuned_rows_are_in_no_law():
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "run": f"{arm}-{seed}", "student": "mlp", "size": "0.05M", "clusters": 4, "status": "finished",
+            "unique_frames": round(arm * 30000), "hours": arm / 6, "val_loss": arm**-0.3 + 0.01 * rng.normal(),
+        }
+        for arm in (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+        for seed in range(2)
+    ]  # fmt: skip
+    tuned = {name: value for name, value in rows[-1].items() if name != "val_loss"}
+    tuned |= {"run": "tuned", "tuned_from": rows[-1]["run"]}
+    config = replace(quickstart(), resamples=20)
+    assert fit_laws([*rows, tuned], config).to_json() == fit_laws(rows, config).to_json()
+
+
+def test_a_price_of_departure_is_set_by_path():
+    assert quickstart().finetune.iterations == 0
+    config = quickstart()
+    for path, value in {"iterations": "60", "kl": "0.5", "ppo.envs": "32", "arms": "0.25,1"}.items():
+        config = override(config, f"finetune.{path}", value)
+    found = config.finetune
+    assert (found.iterations, found.kl, found.ppo.envs, found.arms) == (60, 0.5, 32, (0.25, 1.0))
+    with pytest.raises(InputError, match=r"finetune\.arms"):
+        override(config, "finetune.arms", "0.3")
+    with pytest.raises(InputError, match="kl -1"):
+        override(config, "finetune.kl", "-1")
 
 
 @pytest.mark.slow

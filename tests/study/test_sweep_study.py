@@ -21,7 +21,7 @@ from scaling.study.sweep_jobs import Builds, StudyJobs
 from scaling.study.sweep_rows import best_student, rows
 from scaling.study.sweep_state import survey
 from scaling.study.sweep_worker import Order, Worker
-from tests.study.tiny import DIRECT, tiny
+from tests.study.tiny import DIRECT, FINETUNE, tiny
 
 SHIPPED = ("data_size", "cluster_count", "model_size", "architecture", "full_factorial", "isoflop")
 
@@ -86,6 +86,27 @@ def test_a_reference_bank_is_of_another_seed_and_teaches_nobody():
     assert reference not in jobs["students mlp 0.05M K=2,1"].needs.values()
     assert jobs["reference loss mlp 0.05M"].needs["valset"] == reference
     assert jobs["rows mlp 0.05M K=2,1"].needs["reference"] == jobs["reference loss mlp 0.05M"].key
+
+
+def test_students_are_tuned_after_they_were_distilled_and_nothing_else_changes_its_key():
+    plain, tuned = (
+        {job.name: job for job in StudyJobs()(grid(config, {"seeds": (1,)})[0])}
+        for config in (tiny(), tiny(finetune=FINETUNE))
+    )
+    [group] = [job for name, job in plain.items() if name.startswith("students")]
+    one = tuned["fine-tuning mlp 0.05M"]
+    assert one.needs["students"] == group.key and one.together and one.env_steps == 8 * 4 * 2
+    assert tuned["rows mlp 0.05M K=2,1, fine-tuned"].needs["students"] == one.key
+    same = [name for name in plain if name in tuned and not name.startswith("rows")]
+    assert len(same) == len(plain) - 1 and all(plain[name].key == tuned[name].key for name in same)
+    dearer = tiny(finetune=replace(FINETUNE, kl=1.0))
+    other = {job.name: job for job in StudyJobs()(grid(dearer, {"seeds": (1,)})[0])}
+    assert other["students mlp 0.05M K=2,1"].key == group.key and other["fine-tuning mlp 0.05M"].key != one.key
+
+
+def test_a_gang_shares_what_is_trained_over_devices_alone():
+    jobs = StudyJobs()(grid(tiny(), {"seeds": (1,)})[0])
+    assert {job.stage for job in jobs if job.together} == {"bank", "students"}
 
 
 def test_direct_students_wait_for_no_bank():

@@ -9,6 +9,7 @@ import pytest
 
 from scaling.distill.config import DaggerConfig, ValConfig
 from scaling.distill.direct import DirectConfig
+from scaling.distill.finetune import FinetuneConfig
 from scaling.dynamics.model import ModelConfig
 from scaling.dynamics.train import TrainConfig
 from scaling.experts.competence import CompetenceConfig
@@ -38,6 +39,11 @@ DIRECT = DirectConfig(
         dynamics=TrainConfig(window=2, batch=4),
         env=replace(ENV, reward="absolute"),
     )
+)
+
+FINETUNE = FinetuneConfig(
+    iterations=2,
+    ppo=PPOConfig(envs=8, unroll=4, minibatches=2, epochs=1, value_hidden=(16,), critic_warmup=0, env=ENV),
 )
 
 PICTURES = RenderSettings(64, 48, fps=2, max_seconds=1.0, strip_frames=2, tile_width=64, tile_height=48)
