@@ -273,7 +273,7 @@ def once(ledger, state, act):
         act()
     threading.Thread(target=wait, daemon=True).start()
 
-# A gang of two, of whose nodes one is taken away while it works; the third node takes its place.
+# A gang of two, of whose nodes one is taken away while it works; the two that are left do it again.
 (folder / "wait").touch()
 ledger = Ledger(LocalShelf(folder / "gang"), times)
 
@@ -283,7 +283,6 @@ def lose_one_of_the_gang():
     victim = next(node for node in nodes if node.node_id in busy)
     nodes.remove(victim)
     cluster.remove_node(victim, allow_graceful=False)
-    cluster.add_node(**small())
     (folder / "wait").unlink()
 
 once(ledger, "claimed", lose_one_of_the_gang)
@@ -293,6 +292,8 @@ try:
     launcher.launch(command, 1, gang=9)
 except InputError as error:
     print(error)
+
+nodes.append(cluster.add_node(**small() | {"wait": True}))
 
 # Three workers, of whose nodes one is taken away once a run is done.
 ledger = Ledger(LocalShelf(folder / "alone"), times)
