@@ -24,6 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])
 
 
+@pytest.fixture(autouse=True)
+def nobodys_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that chooses mirrors chooses them for its whole process, which is here that of other tests."""
+    monkeypatch.setenv("SCALING_MIRRORS", "")
+    monkeypatch.delenv("SCALING_MIRRORS")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """`../shared` with the real motions and reference figures; tests that need it skip where it is absent."""

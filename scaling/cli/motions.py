@@ -1,6 +1,7 @@
 """`scaling motions`: look at clips, make a corpus of them, cluster it."""
 
 import argparse
+import contextlib
 import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
@@ -182,8 +183,8 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     refused |= strays
     scores = {where: verdict.score for where, verdict in gathered.verdicts.items()}
     takes = {motion.name: Provenance(where, scores.get(where)) for where, motion in gathered.clips.items()}
-    segments = track(augmented(dealt, copies), "writing segments")
-    corpus = write_corpus(folder, segments, dealt.refused, settings(dealt, copies), takes)
+    with contextlib.closing(track(augmented(dealt, copies), "writing segments")) as segments:
+        corpus = write_corpus(folder, segments, dealt.refused, settings(dealt, copies), takes)
     verdicts = {
         where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}
         for where, one in gathered.verdicts.items()

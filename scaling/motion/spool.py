@@ -16,13 +16,15 @@ from scaling.robot.g1 import NQ
 class Spool:
     """Clips written one behind the other as they come, and mapped into memory (not read) once all are there.
 
-    The file lies in `folder` (else where temporary files do), has no name, and goes when nothing refers to it.
+    The file lies in `folder`, or in what there is of the way to it (else where temporary files do), has no name, and
+    goes when nothing refers to it.
     """
 
     def __init__(self, dtype: type[np.floating], folder: str | Path | None = None) -> None:
         self._dtype = np.dtype(dtype)
         self._folder = Path(folder) if folder is not None else Path(tempfile.gettempdir())
-        self._folder.mkdir(parents=True, exist_ok=True)
+        while not self._folder.exists():
+            self._folder = self._folder.parent
         self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  # open while clips come
         weakref.finalize(self, self._file.close)  # a mapping lives on without it
         self._edges = [0]

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Sized
 from types import TracebackType
 from typing import TextIO, TypeVar
 
@@ -98,7 +98,7 @@ class Progress:
         print(f"{self.title}: {text}", file=self._stream, flush=True)
 
 
-def track(items: Iterable[Item], title: str, total: float | None = None) -> Iterator[Item]:
+def track(items: Iterable[Item], title: str, total: float | None = None) -> Generator[Item]:
     """Yields `items` under a bar; the total is `len(items)` where it has one."""
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -4,6 +4,8 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,9 +128,13 @@ def test_send_it_motion_and_it_moves(policy, squats, tmp_path):
     address = f"udp://127.0.0.1:{free_port()}"
     config = StreamConfig(give_up=0.5)
     motion = Motion(squats.qpos[:100], 50.0, "squats")
-    thread = threading.Thread(target=send_clip, args=(motion, read_address(address)))
+
+    def send_once_somebody_listens():
+        until(lambda: f":{int(address.rpartition(':')[2]):04X} " in Path("/proc/net/udp").read_text(), 120.0)
+        send_clip(motion, read_address(address))
+
+    thread = threading.Thread(target=send_once_somebody_listens)
     thread.start()
-    from dataclasses import replace
 
     robot = replace(TWIN, stream=config, backend="onnx")
     status = tmp_path / "status.json"

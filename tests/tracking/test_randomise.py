@@ -120,7 +120,7 @@ def test_noise_is_in_what_is_observed_and_nowhere_else(echo, make_task, clean):
         assert np.array_equal(getattr(seen, name), getattr(noisy, name)), name
     apart, width = np.asarray(noisy.obs - seen.obs), 2.0 * noise_scale(EXPERT_TERMS)
     assert (np.abs(apart) <= width + 1e-6).all()
-    assert (apart[:, width == 0] == 0).all() and (width == 0).any()
+    assert (np.abs(apart[:, width == 0]) < 1e-6).all() and (width == 0).any()  # two programs, compiled apart
     assert apart[:, width > 0].std(axis=0) == pytest.approx(width[width > 0] / np.sqrt(3), rel=0.4)
     # Another step, another draw; and none where the observation is asked for without a key.
     observe = jax.jit(env.observe)

@@ -1,5 +1,6 @@
 """The store: a folder with shards, the index and, written last, `store.json` that says what must be there."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -144,15 +145,15 @@ def write_store(
 ) -> Store:
     """Write clips (50 Hz `qpos`) as they come, none of them kept in memory; `store.json` is written last.
 
+    What was begun and not ended, by a full disk or a bad clip, is removed.
+
     `of` is asked behind the last clip for the hash of what the store was made of.
     """
     folder, config = Path(folder), config or StoreConfig()
     digest = hashlib.sha256()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _MANIFEST).unlink(missing_ok=True)
-        for old in folder.glob("qpos-*.array_record"):
-            old.unlink()
+        _clear(folder)
         with ShardWriter(folder, config.shard_bytes) as shards, IndexWriter(folder) as rows:
             for row, qpos in clips:
                 if qpos.ndim != 2 or qpos.shape[1] != NQ or not len(qpos):
@@ -172,12 +173,21 @@ def write_store(
             "shards": [asdict(shard) for shard in shards.shards],
         }
         write_json(folder / _MANIFEST, manifest)
-    except OSError as error:
-        sentence = told(error, folder, "writing")
+    except BaseException as error:
+        _clear(folder)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        sentence = told(error, folder, "writing") if isinstance(error, OSError) else None
         if sentence is not None:
             raise sentence from None
         raise
     return open_store(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Without its manifest first: what is left of a store is none."""
+    for old in (folder / _MANIFEST, folder / index.NAME, *folder.glob("qpos-*.array_record")):
+        old.unlink(missing_ok=True)
 
 
 def is_store(folder: str | Path) -> bool:
