@@ -55,7 +55,7 @@ def main() -> None:
     held, strata = Corpus.load(corpus.path), corpus_stages.load_clusters(teaching.clusters)
 
     def played(group: Any, runs: Any) -> list[dict[str, Any]]:
-        splits = config.closed_loop.splits
+        splits = corpus_stages.played_splits(config)
         return judge.load_closed_loop(
             {split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in splits}
         )

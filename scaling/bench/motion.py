@@ -27,6 +27,8 @@ def rows(quick: bool, scratch: str | None = None, motions: str = "../shared/moti
 
     `motions` is the folder of real files, whose rows a quick run leaves out.
     """
+    if scratch is not None:
+        Path(scratch).mkdir(parents=True, exist_ok=True)  # before anything is measured
     repeats = 5 if quick else 11
     take = generate("turn", 20.0, 0, rate_hz=_RATE_HZ)
     copies = 20 if quick else 100

@@ -19,7 +19,8 @@ class DaggerConfig:
     `own_steps` is how long the students act for `val_loss_own`; `buffer_mb` bounds the group's sequences in memory.
     `aggregation` "on_policy" forgets earlier rounds, as published (with `beta` 0 nobody but the student acts then).
     `rate_rule` "width" takes `learning_rate` as tuned at `rate_width` and scales it by `rate_width` / width of the
-    student, as maximal update parametrisation has it for hidden weights under Adam (arXiv:2203.03466).
+    student, as maximal update parametrisation has it for hidden weights under Adam (arXiv:2203.03466); "fixed" takes it
+    as it is. The default is what `experiments/student_rates` found to serve both families at both sizes.
     """
 
     rounds: int = 4
@@ -34,7 +35,7 @@ class DaggerConfig:
     teachers: Literal["all", "competent"] = "all"
     updates: int = 300
     batch: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     warmup: float = 0.05
     weight_decay: float = 1e-3
     max_grad_norm: float = 1.0
@@ -43,7 +44,7 @@ class DaggerConfig:
     threads: int = 2
     env: EnvConfig = field(default_factory=EnvConfig)
     aggregation: Literal["all", "on_policy"] = added("all")
-    rate_rule: Literal["fixed", "width"] = added("fixed")
+    rate_rule: Literal["fixed", "width"] = added("width", before="fixed")
     rate_width: int = added(80)
 
     def __post_init__(self) -> None:

@@ -26,9 +26,9 @@ from scaling.distill.rollout import STUDENT_OBS
 from scaling.distill.student import Student, policy, policy_params
 from scaling.errors import InputError
 from scaling.experts.loop import chunk_of, read_left, train_actors
-from scaling.experts.loss import Rollout, Weights, ppo_loss
+from scaling.experts.loss import LossParts, Rollout, Weights, ppo_loss
 from scaling.experts.mesh import PPOBank, Program, expert_mesh
-from scaling.experts.ppo import Metrics, PPOConfig, Trainer, TrainState, make_networks
+from scaling.experts.ppo import PPOConfig, Trainer, TrainState, make_networks
 from scaling.experts.roster import WaveConfig
 from scaling.experts.train import check_clips
 from scaling.motion.corpus import Corpus
@@ -97,30 +97,6 @@ class Seen(NamedTuple):
     own: Any = ()
     first: Any = ()
     anchor: Any = ()
-
-
-class Parts(NamedTuple):
-    """`LossParts`, and the divergence from the distilled policy."""
-
-    kl: Float[Array, ""]
-    value: Float[Array, ""]
-    std: Float[Array, ""]
-    departure: Float[Array, ""]
-
-
-class TunedMetrics(NamedTuple):
-    """`Metrics`, and the divergence from the distilled policy."""
-
-    assist: Float[Array, ""]
-    reward: Float[Array, ""]
-    failure_rate: Float[Array, ""]
-    joint_error: Float[Array, ""]
-    body_error: Float[Array, ""]
-    kl: Float[Array, ""]
-    learning_rate: Float[Array, ""]
-    value_loss: Float[Array, ""]
-    noise_std: Float[Array, ""]
-    departure: Float[Array, ""]
 
 
 def divergence(
@@ -214,14 +190,11 @@ class Tuner(Trainer):
 
     def _loss(
         self, params: losses.PPONetworkParams, batch: Rollout, std: Float[Array, "29"], weights: Weights
-    ) -> tuple[Float[Array, ""], Any]:
+    ) -> tuple[Float[Array, ""], LossParts]:
         total, parts = ppo_loss(params, batch, std, self.networks, weights)
         mean, now = self.networks.policy_network.apply(None, params.policy, batch.obs)  # the same again: compiled once
         departure = divergence(mean, now, batch.obs.anchor, self.config.noise_std)
-        return total + self.kl * departure, Parts(*parts, jax.lax.stop_gradient(departure))
-
-    def _shown(self, metrics: Metrics, parts: Any) -> Any:
-        return TunedMetrics(*metrics, parts.departure)
+        return total + self.kl * departure, parts._replace(departure=jax.lax.stop_gradient(departure))
 
 
 def _normaliser(state: TrainState) -> Normaliser:

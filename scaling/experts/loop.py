@@ -81,7 +81,7 @@ def train_actors(
             while roster.busy.any():
                 state, metrics = program.advance(state, task)
                 history = gather(metrics)
-                shown = {name: value[:, -1] for name, value in history._asdict().items()}
+                shown = {name: value[:, -1] for name, value in history._asdict().items() if value is not None}
                 failing = history.failure_rate.mean(axis=1)
                 done, undone = gather(state.iteration), gather(state.restored)
                 turn += chunk

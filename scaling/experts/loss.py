@@ -25,11 +25,15 @@ class Rollout(NamedTuple):
 
 
 class LossParts(NamedTuple):
-    """What the log shows of a loss: KL from the behaviour to the policy, the critic's part, the mean of the std."""
+    """What the log shows of a loss: KL from the behaviour to the policy, the critic's part, the mean of the std.
+
+    `departure` is the KL (nat) from a distilled policy, of those that are held to one.
+    """
 
     kl: Float[Array, ""]
     value: Float[Array, ""]
     std: Float[Array, ""]
+    departure: Float[Array, ""] | None = None
 
 
 class Weights(NamedTuple):

@@ -111,6 +111,7 @@ class Metrics(NamedTuple):
     learning_rate: Float[Array, ""]
     value_loss: Float[Array, ""]
     noise_std: Float[Array, ""]
+    departure: Float[Array, ""] | None = None
 
 
 def actor_bank(state: TrainState) -> Bank:
@@ -244,8 +245,9 @@ class Trainer:
             learning_rate=after.learning_rate,
             value_loss=parts.value,
             noise_std=parts.std,
+            departure=parts.departure,
         )
-        return after, self._shown(metrics, parts)
+        return after, metrics
 
     def _collect(
         self, key: Key[Array, ""], state: TrainState, task: Task
@@ -333,10 +335,6 @@ class Trainer:
 
     def _loss(
         self, params: losses.PPONetworkParams, batch: Rollout, std: Float[Array, "29"], weights: Weights
-    ) -> tuple[Float[Array, ""], Any]:
+    ) -> tuple[Float[Array, ""], LossParts]:
         """The loss of a minibatch and what is shown of it."""
         return ppo_loss(params, batch, std, self.networks, weights)
-
-    def _shown(self, metrics: Metrics, parts: Any) -> Any:
-        """What the log shows; `parts` are those of the loss."""
-        return metrics

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scaling.distill.student import Student
 from scaling.errors import InputError
 from scaling.motion.corpus import Corpus
 from scaling.record.override import override
@@ -14,7 +13,7 @@ from scaling.record.store import Artifact, ArtifactStore
 from scaling.students.config import FAMILIES
 from scaling.study import corpus_stages, judge, stages, tuned_stages
 from scaling.study.config import StudyConfig, quickstart
-from scaling.study.results import record_run, rows_of_group
+from scaling.study.results import Finished, record_run, rows_of_group
 
 _SIZES = ("0.05M", "0.2M")
 
@@ -54,25 +53,24 @@ def run_experiment(
     pretrained = stages.pretrain_stage(store, config, corpus, family, size)
     group = stages.students_stage(store, config, corpus, teachings, family, size, pretrained)
 
-    def columns_of(group: Artifact, runs: Sequence[stages.Run]) -> list[dict[str, Any]]:
+    def finished(group: Artifact, runs: Sequence[stages.Run]) -> Finished:
         splits = corpus_stages.played_splits(config)
-        return judge.load_closed_loop(
+        played = judge.load_closed_loop(
             {split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in splits}
         )
+        return Finished(family, size, runs, stages.load_students(group, runs), played)
 
-    def recorded(row: dict[str, Any], student: Student, group: Artifact, run: stages.Run) -> dict[str, Any]:
-        row = row | {"folder": str(group.path / run.spec.name)}
-        record_run(out / "runs" / f"{name}-{row['config_hash']}", row, student)
+    def recorded(row: dict[str, Any], group: Artifact, done: Finished) -> dict[str, Any]:
+        row = row | {"folder": str(group.path / done.runs[0].spec.name)}
+        record_run(out / "runs" / f"{name}-{row['config_hash']}", row, done.students[0])
         return row
 
-    students = stages.load_students(group, runs)
-    rows = rows_of_group(config, family, size, runs, students, columns_of(group, runs), teachings)
-    row = recorded(rows[0], students[0], group, runs[0])
+    distilled = finished(group, runs)
+    row = recorded(rows_of_group(config, distilled, teachings)[0], group, distilled)
     after = tuned_stages.tuned_runs(config, held, strata)
     if after:
         tuned = tuned_stages.tuned_stage(store, config, corpus, group, teachings[0].valset, after)
-        changed = stages.load_students(tuned, after)
-        rows = tuned_stages.tuned_rows(config, family, size, after, changed, columns_of(tuned, after), teachings)
-        now = tuned_stages.beside_before(rows[0], row, config.closed_loop.protocol)
-        row = recorded(now, changed[0], tuned, after[0])
+        changed = finished(tuned, after)
+        now = tuned_stages.tuned_rows(config, changed, teachings)[0]
+        row = recorded(tuned_stages.beside_before(now, row, config.closed_loop.protocol), tuned, changed)
     return row

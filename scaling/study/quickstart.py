@@ -12,7 +12,16 @@ from scaling.record.store import Artifact, ArtifactStore
 from scaling.study import corpus_stages, judge, publish, stages, tuned_stages
 from scaling.study.config import StudyConfig, quickstart
 from scaling.study.experiments import override
-from scaling.study.results import LawResult, best_row, direct_rows, laws_stage, record_run, rows_of_group, write_results
+from scaling.study.results import (
+    Finished,
+    LawResult,
+    best_row,
+    direct_rows,
+    laws_stage,
+    record_run,
+    rows_of_group,
+    write_results,
+)
 
 
 class _Clock:
@@ -97,7 +106,8 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
     runs = stages.runs_of(config, corpus, clusters[config.clusters[0]])
     reference = _reference(store, config, corpus_artifact, embedding, clock)
 
-    def columns_of(words: str, group: Artifact, runs: Sequence[stages.Run]) -> list[dict[str, Any]]:
+    def finished(family: str, size: str, more: str, group: Artifact, runs: Sequence[stages.Run]) -> Finished:
+        words = f"{family} {size}{more}"
         played = {
             split: clock.keep(
                 f"closed loop {words} on {split}",
@@ -109,7 +119,8 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
         if reference is not None:
             losses = judge.reference_stage(store, corpus_artifact, reference, group, runs)
             clock.keep(f"reference loss {words}", losses)
-        return judge.load_closed_loop(played, losses)
+        students = stages.load_students(group, runs)
+        return Finished(family, size, runs, students, judge.load_closed_loop(played, losses))
 
     rows: list[dict[str, Any]] = []
     trained: dict[str, Student] = {}
@@ -122,29 +133,26 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 f"students {family} {size}",
                 stages.students_stage(store, config, corpus_artifact, teachings, family, size, pretrained),
             )
-            columns = columns_of(f"{family} {size}", group, runs)
-            students = stages.load_students(group, runs)
-            found = rows_of_group(config, family, size, runs, students, columns, teachings)
+            distilled = finished(family, size, "", group, runs)
+            found, students = rows_of_group(config, distilled, teachings), [*distilled.students]
             after = tuned_stages.tuned_runs(config, corpus, clusters[config.clusters[0]])
             if after:
                 tuned = clock.keep(
                     f"fine-tuning {family} {size}",
                     tuned_stages.tuned_stage(store, config, corpus_artifact, group, teachings[0].valset, after),
                 )
-                columns = columns_of(f"{family} {size}, fine-tuned,", tuned, after)
-                changed = stages.load_students(tuned, after)
-                found += tuned_stages.tuned_rows(config, family, size, after, changed, columns, teachings)
-                students = [*students, *changed]
+                changed = finished(family, size, ", fine-tuned,", tuned, after)
+                found += tuned_stages.tuned_rows(config, changed, teachings)
+                students += changed.students
             if config.direct is not None:
                 alone = clock.keep(
                     f"direct {family} {size}",
                     stages.direct_stage(store, config, corpus_artifact, teachings[0].clusters, family, size),
                 )
                 untaught = stages.direct_runs(config, corpus, clusters[config.clusters[0]])
-                columns = columns_of(f"{family} {size}, direct,", alone, untaught)
-                others = stages.load_students(alone, untaught)
-                found += direct_rows(config, family, size, untaught, others, columns)
-                students = [*students, *others]
+                others = finished(family, size, ", direct,", alone, untaught)
+                found += direct_rows(config, others)
+                students += others.students
             for row, student in zip(found, students, strict=True):
                 record_run(out / "runs" / f"{row['run']}-{row['config_hash']}", row, student)
                 trained[row["run"]] = student

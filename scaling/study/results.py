@@ -27,61 +27,56 @@ LAWS_VERSION = 4
 _READ = ("run", "val_loss", *GROUP, *DATA_AXES)
 
 
-def rows_of_group(
-    config: StudyConfig,
-    family: str,
-    size: str,
-    runs: Sequence[Run],
-    students: Sequence[Student],
-    played: Sequence[dict[str, Any]],
-    teachings: Sequence[Teaching],
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Finished:
+    """Students of one family and size: what each run was to be, what it became, and its columns of the closed loop."""
+
+    family: str
+    size: str
+    runs: Sequence[Run]
+    students: Sequence[Student]
+    played: Sequence[dict[str, Any]]
+
+
+def rows_of_group(config: StudyConfig, group: Finished, teachings: Sequence[Teaching]) -> list[dict[str, Any]]:
     """One row per run of a group: identity, data, training, losses, closed loop."""
     banks = {teaching.k: teaching for teaching in teachings}
     taught = {k: bank_columns(teaching.card()) | teaching.conflict() for k, teaching in banks.items()}
     beside = {k: teaching.closed_loop() for k, teaching in banks.items()}
     rows = []
-    for run, student, closed in zip(runs, students, played, strict=True):
+    for run, student, closed in zip(group.runs, group.students, group.played, strict=True):
         bank = banks[run.k].bank.hash
         teaching = {"bank": bank, "bank_mode": "fixed", "expert_budget": config.expert_budget, **taught[run.k]}
         key = {"dagger": config.dagger, "bank": bank}
         if config.pretrain.hours:
             key["pretrain"] = config.pretrain
         closed = {**closed, **beside_teachers(closed, beside[run.k], config.closed_loop.protocol)}
-        rows.append(_row(config, family, size, run, student, closed, run.k, key, teaching))
+        identity = {"student": group.family, "size": group.size, "arm": run.arm, "clusters": run.k, "seed": run.seed}
+        rows.append(_row(config, identity, run, student, closed, key, teaching))
     return rows
 
 
-def direct_rows(
-    config: StudyConfig,
-    family: str,
-    size: str,
-    runs: Sequence[Run],
-    students: Sequence[Student],
-    played: Sequence[dict[str, Any]],
-) -> list[dict[str, Any]]:
+def direct_rows(config: StudyConfig, group: Finished) -> list[dict[str, Any]]:
     """Rows of students that no expert taught: what belongs to a bank is missing in them."""
-    return [
-        _row(config, family, size, run, student, closed, None, {"direct": config.direct}, {"trainer": "direct"})
-        for run, student, closed in zip(runs, students, played, strict=True)
-    ]
+    rows = []
+    for run, student, closed in zip(group.runs, group.students, group.played, strict=True):
+        identity = {"student": group.family, "size": group.size, "arm": run.arm, "clusters": None, "seed": run.seed}
+        rows.append(_row(config, identity, run, student, closed, {"direct": config.direct}, {"trainer": "direct"}))
+    return rows
 
 
 def _row(
     config: StudyConfig,
-    family: str,
-    size: str,
+    identity: Mapping[str, Any],
     run: Run,
     student: Student,
     closed: Mapping[str, Any],
-    clusters: int | None,
     key: Mapping[str, Any],
     teaching: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A run's row; `key` is what its hash covers beside identity and student, `teaching` the columns of its recipe."""
-    identity = {"student": family, "size": size, "arm": run.arm, "clusters": clusters, "seed": run.seed}
     return {
-        "run": f"{family}-{size}-{run.spec.name}",
+        "run": f"{identity['student']}-{identity['size']}-{run.spec.name}",
         "study": config.name,
         **identity,
         **student.columns,

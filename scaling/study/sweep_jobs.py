@@ -17,7 +17,7 @@ from scaling.record.store import Artifact, ArtifactStore, Input
 from scaling.students.count import parameters
 from scaling.study import corpus_stages, judge, stages, sweep_cost, tuned_stages
 from scaling.study.config import StudyConfig
-from scaling.study.results import direct_rows, record_run, rows_of_group
+from scaling.study.results import Finished, direct_rows, record_run, rows_of_group
 from scaling.study.stages import Teaching, student_config
 from scaling.study.sweep import Job, Needed, Run, job_key
 from scaling.study.sweep_cost import Device
@@ -345,15 +345,15 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
         given = _artifacts(needed, keys)
         strata = given[f"clusters-{config.clusters[0]}"]
         runs = _runs(_RUNS[kind], config, given["corpus"], strata)
-        students = stages.load_students(given["students"], runs)
         splits = {split: given[f"played-{split}"] for split in corpus_stages.played_splits(config)}
         played = judge.load_closed_loop(splits, given.get("reference"))
+        group = Finished(family, size, runs, stages.load_students(given["students"], runs), played)
         if kind == "direct":
-            found = direct_rows(config, family, size, runs, students, played)
+            found = direct_rows(config, group)
         else:
             rows = rows_of_group if kind == "taught" else tuned_stages.tuned_rows
-            found = rows(config, family, size, runs, students, played, _teachings(config, given))
-        for row, student in zip(found, students, strict=True):
+            found = rows(config, group, _teachings(config, given))
+        for row, student in zip(found, group.students, strict=True):
             record_run(work / "runs" / row["run"], row, student)
         return found
 

@@ -9,14 +9,14 @@ import jax
 
 from scaling.distill.finetune import finetune
 from scaling.distill.reference import reference_losses
-from scaling.distill.student import Student, load_student, save_student
+from scaling.distill.student import load_student, save_student
 from scaling.distill.valset import ValSet
 from scaling.motion.corpus import Corpus
 from scaling.record.hashing import content_hash
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.study.config import StudyConfig
 from scaling.study.corpus_stages import Clusters
-from scaling.study.results import rows_of_group
+from scaling.study.results import Finished, rows_of_group
 from scaling.study.stages import Run, Teaching, runs_of, shared_physics
 from scaling.tracking.physics import backend_name
 
@@ -64,19 +64,11 @@ def tuned_stage(
     return store.stage("tuned", key, inputs, TUNED_VERSION, build)
 
 
-def tuned_rows(
-    config: StudyConfig,
-    family: str,
-    size: str,
-    runs: Sequence[Run],
-    students: Sequence[Student],
-    played: Sequence[dict[str, Any]],
-    teachings: Sequence[Teaching],
-) -> list[dict[str, Any]]:
+def tuned_rows(config: StudyConfig, group: Finished, teachings: Sequence[Teaching]) -> list[dict[str, Any]]:
     """Rows of tuned students; `tuned_from` names the row of what each was before. No law is fitted on them."""
-    found = rows_of_group(config, family, size, runs, students, played, teachings)
-    for row, run in zip(found, runs, strict=True):
-        row["tuned_from"] = f"{family}-{size}-{_before(run)}"
+    found = rows_of_group(config, group, teachings)
+    for row, run in zip(found, group.runs, strict=True):
+        row["tuned_from"] = f"{group.family}-{group.size}-{_before(run)}"
         row["config_hash"] = content_hash({"before": row["config_hash"], "finetune": config.finetune})
     return found
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scaling.motion.clip import Motion
+from scaling.motion.corpus import Corpus
 from scaling.motion.native import write_npz
 from scaling.motion.synthetic import generate
 from scaling.robot.g1 import standing_qpos
@@ -114,6 +115,17 @@ def test_a_disk_that_fills_leaves_nothing_half_written(refused, clips, tmp_path,
     assert "disk is full" in sentence
     assert "corpus" in sentence
     assert not list((tmp_path / "corpus").glob("*"))
+
+
+def test_an_import_that_is_refused_leaves_the_corpus_that_was_there(call, refused, clips, tmp_path, monkeypatch):
+    made = call("motions", "import", clips, "--out", tmp_path / "corpus", "--json", "-").json
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("scaling.motion.store.shards.ShardWriter.write", full)
+    assert "disk is full" in refused("motions", "import", clips, "--out", tmp_path / "corpus", "--seed", "1")
+    assert Corpus.load(tmp_path / "corpus").content_hash == made["hash"]
 
 
 def test_a_clip_shorter_than_the_context_cannot_be_evaluated(refused, policy_folder, tmp_path):

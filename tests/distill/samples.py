@@ -30,6 +30,7 @@ CONFIG = DaggerConfig(
     val_every=2,
     warmup=0.0,
     learning_rate=3e-3,
+    rate_rule="fixed",
     env=EnvConfig(episode_seconds=0.6),
 )
 

@@ -37,7 +37,7 @@ SHAPES = {"data": (1, 4), "runs": (2, 3)}  # runs and sequences: what two device
 
 def stream(runs, sequences):
     """Students after the first update, the loss curve, and which share of their parameters one device holds."""
-    config = DaggerConfig(rounds=1, updates=UPDATES, batch=sequences, warmup=0.0, learning_rate=1e-2)
+    config = DaggerConfig(rounds=1, updates=UPDATES, batch=sequences, warmup=0.0, learning_rate=1e-2, rate_rule="fixed")
     layout = Layout(runs, sequences)
     optimiser = make_optimiser(config, config.rate_for(TINY))
     keys = jax.random.split(jax.random.key(0), runs)

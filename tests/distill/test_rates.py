@@ -16,7 +16,7 @@ from scaling.students.config import StudentConfig
 
 OBS = 5
 STUDENT = StudentConfig("mlp", OBS, width=8, depth=1, history=1)
-CONFIG = DaggerConfig(rounds=1, updates=6, batch=3, warmup=0.0, learning_rate=0.01)
+CONFIG = DaggerConfig(rounds=1, updates=6, batch=3, warmup=0.0, learning_rate=0.01, rate_rule="fixed")
 
 
 def trained(config, rates):

@@ -16,6 +16,7 @@ from scaling.motion.read import read_motion
 from scaling.motion.store import shards
 from scaling.motion.store.export import Provenance, read_labels, store_of, write_corpus
 from scaling.motion.store.index import ClipRow
+from scaling.motion.store.memory_map import MappedFrames
 from scaling.motion.store.shards import StoreConfig, cut_evenly
 from scaling.motion.store.store import Store, open_store, set_clusters, verify_store, write_store
 from scaling.motion.synthetic import corpus_motions
@@ -134,28 +135,43 @@ def test_a_damaged_index_or_manifest_is_one_sentence(store: Store, tmp_path: Pat
         open_store(store.folder)
 
 
-def test_a_writer_that_dies_leaves_no_store(store: Store) -> None:
+def test_a_writer_that_dies_leaves_what_was_there(store: Store, tmp_path: Path) -> None:
     def dying() -> Iterator[tuple[ClipRow, np.ndarray]]:
         yield next(clips())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_store(store.folder, dying(), SMALL)
-    with pytest.raises(InputError, match="no corpus here"):
-        open_store(store.folder)
+    verify_store(open_store(store.folder))
+    assert open_store(store.folder).hash == store.hash
     assert not list(store.folder.glob(".*"))
+    with pytest.raises(KeyboardInterrupt):
+        write_store(tmp_path / "new", dying(), SMALL)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_store_takes_the_place_of_a_longer_one_and_of_what_a_killed_writer_left(store: Store) -> None:
+    (store.folder / ".partial-dead").mkdir()
+    (store.folder / ".partial-dead" / "qpos-00000.array_record").touch()
+    MappedFrames(store)
+    short = write_store(store.folder, clips(2), SMALL)
+    assert len(short.shards) < len(store.shards)
+    verify_store(short)
+    assert len(MappedFrames(short).qpos) == short.frames
+    kept = {path.name for path in store.folder.iterdir()}
+    assert kept == {"store.json", "index.parquet", "frames.f32", "frames.json", *(shard.name for shard in short.shards)}
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def __init__(self, path: str, options: str) -> None:
-            pass
+            self.path = path
 
         def write(self, data: bytes) -> None:
             raise RuntimeError("RESOURCE_EXHAUSTED: write failed: No space left on device")
 
         def close(self) -> None:
-            Path(tmp_path / "qpos-00000.array_record").touch()
+            Path(self.path).touch()
 
     monkeypatch.setattr(shards, "ArrayRecordWriter", Full)
     with pytest.raises(InputError, match="the disk is full while writing"):

@@ -120,11 +120,12 @@ def test_noise_is_in_what_is_observed_and_nowhere_else(echo, make_task, clean):
         assert np.array_equal(getattr(seen, name), getattr(noisy, name)), name
     apart, width = np.asarray(noisy.obs - seen.obs), 2.0 * noise_scale(EXPERT_TERMS)
     assert (np.abs(apart) <= width + 1e-6).all()
-    assert (np.abs(apart[:, width == 0]) < 1e-6).all() and (width == 0).any()  # two programs, compiled apart
     assert apart[:, width > 0].std(axis=0) == pytest.approx(width[width > 0] / np.sqrt(3), rel=0.4)
     # Another step, another draw; and none where the observation is asked for without a key.
     observe = jax.jit(env.observe)
-    assert not np.array_equal(observe(after, make_task().store, jax.random.key(9)), noisy.obs)
+    first, second = (np.asarray(observe(after, make_task().store, jax.random.key(seed))) for seed in (8, 9))
+    assert np.array_equal(first[:, width == 0], second[:, width == 0]) and (width == 0).any()
+    assert (first[:, width > 0] != second[:, width > 0]).mean() > 0.99
     assert np.asarray(observe(after, make_task().store)) == pytest.approx(np.asarray(seen.obs), abs=1e-5)
 
 

@@ -63,7 +63,6 @@ def write_corpus(
             )
             yield row, segment.qpos
 
-    (folder / _TABLE).unlink(missing_ok=True)
     store = write_store(folder / STORE, clips(), config, of=told.hexdigest)
     corpus = mapped_corpus(store, refused, settings)
     frames = {split: corpus.frames(corpus.indices(split)) for split in SPLITS}

@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,6 +26,7 @@ from scaling.record.files import told, write_json
 from scaling.robot.g1 import NQ
 
 _MANIFEST = "store.json"
+_PARTIAL = ".partial-"
 _VERSION = 1
 _AT_ONCE = 256  # records in memory while reading in order
 _HOUR = CONTROL_RATE_HZ * 3600.0  # frames
@@ -145,16 +148,17 @@ def write_store(
 ) -> Store:
     """Write clips (50 Hz `qpos`) as they come, none of them kept in memory; `store.json` is written last.
 
-    What was begun and not ended, by a full disk or a bad clip, is removed.
-
-    `of` is asked behind the last clip for the hash of what the store was made of.
+    A store that was there before is replaced when the new one is whole; of what was begun and not ended, by a full disk
+    or a bad clip, nothing stays. `of` is asked behind the last clip for the hash of what the store was made of.
     """
     folder, config = Path(folder), config or StoreConfig()
     digest = hashlib.sha256()
+    partial = folder / f"{_PARTIAL}{uuid.uuid4().hex[:8]}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _clear(folder)
-        with ShardWriter(folder, config.shard_bytes) as shards, IndexWriter(folder) as rows:
+        for left in folder.glob(f"{_PARTIAL}*"):  # by a process that was killed
+            shutil.rmtree(left)
+        partial.mkdir(parents=True)
+        with ShardWriter(partial, config.shard_bytes) as shards, IndexWriter(partial) as rows:
             for row, qpos in clips:
                 if qpos.ndim != 2 or qpos.shape[1] != NQ or not len(qpos):
                     raise InputError(f"{row.clip}: qpos has shape {qpos.shape}; a store takes [frames, {NQ}].")
@@ -172,22 +176,26 @@ def write_store(
             "config": asdict(config),
             "shards": [asdict(shard) for shard in shards.shards],
         }
-        write_json(folder / _MANIFEST, manifest)
-    except BaseException as error:
-        _clear(folder)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        sentence = told(error, folder, "writing") if isinstance(error, OSError) else None
+        write_json(partial / _MANIFEST, manifest)
+        _replace(folder, partial)
+    except OSError as error:
+        sentence = told(error, folder, "writing")
         if sentence is not None:
             raise sentence from None
         raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing was there and nothing came
     return open_store(folder)
 
 
-def _clear(folder: Path) -> None:
-    """Without its manifest first: what is left of a store is none."""
-    for old in (folder / _MANIFEST, folder / index.NAME, *folder.glob("qpos-*.array_record")):
+def _replace(folder: Path, partial: Path) -> None:
+    """Put a whole store in the place of the one there, whose manifest goes first and comes last."""
+    for old in (folder / _MANIFEST, *folder.glob("qpos-*.array_record")):
         old.unlink(missing_ok=True)
+    for new in sorted(partial.iterdir(), key=lambda path: path.name == _MANIFEST):
+        new.replace(folder / new.name)
 
 
 def is_store(folder: str | Path) -> bool:
