@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scaling.bridge.clock import Clock
 from scaling.bridge.reference import Followed
 from scaling.bridge.transport import MotorCommand, RobotState, damping_command
-from scaling.robot.model import CONTROL_DT, CONVERGED, PhysicsOptions, build_model
+from scaling.robot.model import CONTROL_DT, TWIN, PhysicsOptions, build_model
 from scaling.robot.rotations import quat_conj, quat_mul, rotate, rotate_inverse, rotation_vector
 
 # The harness of training (tracking.assist), which the bridge may not import; a test holds the two equal.
@@ -29,7 +29,7 @@ class SimRobot:
     command acts late. After `release`, `assist` in [0, 1] pulls the pelvis to the clip as in training.
     """
 
-    def __init__(self, clip: Followed, clock: Clock, assist: float = 0.0, options: PhysicsOptions = CONVERGED) -> None:
+    def __init__(self, clip: Followed, clock: Clock, assist: float = 0.0, options: PhysicsOptions = TWIN) -> None:
         if options.timestep > 0.002:
             raise ValueError(f"timestep {options.timestep} s: the twin steps at 500 Hz or faster")
         if not 0.0 <= assist <= 1.0:

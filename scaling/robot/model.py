@@ -1,6 +1,6 @@
 """The MuJoCo model of the G1, built from its figures: no meshes, no files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import mujoco
@@ -13,11 +13,16 @@ from scaling.robot.g1 import FOOT_SPHERE_RADIUS, FOOT_SPHERES, KD, KNEES_BENT_JO
 CONTROL_DT = 0.02  # s; the policy acts at 50 Hz
 
 
+# Contype and conaffinity of the links' capsules; the floor has bit 1.
+_CAPSULE_BITS = {"feet": (0, 0), "body": (0, 1), "full": (2, 3)}
+
+
 @dataclass(frozen=True)
 class PhysicsOptions:
     """How the physics is integrated; the presets below follow from `experiments/physics_presets/RESULT.md`.
 
-    `contacts`: "feet" (four spheres a sole on the floor) or "full" (capsules, self-collision as well).
+    `contacts`: "feet" (four spheres a sole on the floor), "body" (and capsules of all links but the feet, with the
+    floor alone) or "full" (self-collision as well).
     """
 
     timestep: float = 0.005
@@ -37,13 +42,15 @@ class PhysicsOptions:
             )
         if self.integrator not in ("implicitfast", "euler"):
             raise ValueError(f"integrator {self.integrator!r}: one of 'implicitfast', 'euler'")
-        if self.contacts not in ("feet", "full"):
-            raise ValueError(f"contacts {self.contacts!r}: one of 'feet', 'full'")
+        if self.contacts not in _CAPSULE_BITS:
+            raise ValueError(f"contacts {self.contacts!r}: one of {', '.join(map(repr, _CAPSULE_BITS))}")
 
 
 STANDARD = PhysicsOptions()
 FULL = PhysicsOptions(iterations=10, ls_iterations=20, contacts="full")
 CONVERGED = PhysicsOptions(timestep=0.002, substeps=10, iterations=50, ls_iterations=50)
+TWIN = replace(CONVERGED, contacts="body")
+"""`CONVERGED` for whoever also falls: the twin of the bridge."""
 
 
 class Rug(NamedTuple):
@@ -123,7 +130,7 @@ def build_spec(options: PhysicsOptions = STANDARD, floor: Floor | None = None) -
                 limited=mujoco.mjtLimited.mjLIMITED_TRUE,
                 armature=joint.armature,
             )
-    _add_geoms(spec, bodies, options.contacts == "full")
+    _add_geoms(spec, bodies, options.contacts)
     for site in SITES:
         bodies[site.body].add_site(name=site.name, pos=site.pos, quat=site.quat)
     _add_servos(spec)
@@ -204,8 +211,9 @@ def _add_scene(spec: mujoco.MjSpec, floor: Floor | None) -> None:
         )
 
 
-def _add_geoms(spec: mujoco.MjSpec, bodies: dict, full: bool) -> None:
-    """Primitives: looks (group 1, no contact) and collision (group 3)."""
+def _add_geoms(spec: mujoco.MjSpec, bodies: dict, contacts: str) -> None:
+    """Primitives: looks (group 1, without contact but for `_CAPSULE_BITS`) and collision (group 3)."""
+    contype, conaffinity = _CAPSULE_BITS[contacts]
     for capsule in CAPSULES:
         sphere = capsule.half_length == 0.0
         foot = "_foot" in capsule.name
@@ -216,8 +224,8 @@ def _add_geoms(spec: mujoco.MjSpec, bodies: dict, full: bool) -> None:
             pos=capsule.pos,
             quat=capsule.quat,
             mass=0.0,
-            contype=2 if full and not foot else 0,
-            conaffinity=3 if full and not foot else 0,
+            contype=0 if foot else contype,
+            conaffinity=0 if foot else conaffinity,
             condim=3,
             group=_VISUAL_GROUP,
             rgba=_DARK if foot or "hand" in capsule.name or "hip" in capsule.name else _GREY,
@@ -236,7 +244,7 @@ def _add_geoms(spec: mujoco.MjSpec, bodies: dict, full: bool) -> None:
                 group=_COLLISION_GROUP,
                 rgba=_DARK,
             )
-    if full:
+    if contacts == "full":
         _exclude_neighbours(spec)
 
 

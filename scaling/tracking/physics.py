@@ -195,8 +195,8 @@ _VARIED_FIELDS = (
 
 
 # Room for one robot in MJX Warp's arrays: contacts (four a sole sphere, or those of the capsules) and constraint rows.
-_WARP_CONTACTS = {"feet": 32, "full": 96}
-_WARP_ROWS = {"feet": 192, "full": 448}
+_WARP_CONTACTS = {"feet": 32, "body": 64, "full": 96}
+_WARP_ROWS = {"feet": 192, "body": 320, "full": 448}
 
 
 class MjxPhysics:

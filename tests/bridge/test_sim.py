@@ -43,6 +43,8 @@ def test_released_and_damped_it_sinks(squats):
     pass_time(robot, clock, 2.0)
     assert robot.qpos[2] < squats.start_pose[2] - 0.3
     assert np.isfinite(robot.qpos).all()
+    pass_time(robot, clock, 4.0)
+    assert robot._data.xpos[1:, 2].min() > 0.0, "it lies on the floor, with whatever link touches it"
 
 
 def test_torque_is_the_motors_law_within_its_effort(squats):

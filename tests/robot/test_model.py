@@ -9,7 +9,7 @@ import pytest
 from scaling.robot import g1
 from scaling.robot.figures import JOINTS
 from scaling.robot.kinematics import body_velocities, forward_kinematics, soles
-from scaling.robot.model import CONVERGED, FULL, STANDARD, PhysicsOptions, build_model
+from scaling.robot.model import CONVERGED, FULL, STANDARD, TWIN, PhysicsOptions, build_model
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,20 @@ def test_full_contacts_leave_the_standing_robot_in_peace():
     assert all(0 in full.geom_bodyid[[contact.geom1, contact.geom2]] for contact in data.contact)
 
 
+def test_a_body_meets_the_floor_and_never_itself():
+    lying = build_model(TWIN)
+    data = mujoco.MjData(lying)
+    mujoco.mj_resetDataKeyframe(lying, data, 0)
+    mujoco.mj_forward(lying, data)
+    standing = data.ncon
+    assert standing > 0
+    data.qpos[2:7] = 0.05, np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0  # on its face, with arms and legs through each other
+    data.qpos[7:] = 0.5
+    mujoco.mj_forward(lying, data)
+    assert data.ncon > standing
+    assert all(0 in lying.geom_bodyid[[contact.geom1, contact.geom2]] for contact in data.contact)
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [({"timestep": 0.01, "substeps": 2}, "0.01"), ({"iterations": 2}, "iterations 2"), ({"substeps": 3}, "substeps 3")],
@@ -128,5 +142,5 @@ def test_physics_known_to_be_wrong_is_refused(changes, word):
 
 
 def test_presets_step_one_control_period():
-    for options in (STANDARD, FULL, CONVERGED):
+    for options in (STANDARD, FULL, CONVERGED, TWIN):
         assert options.timestep * options.substeps == pytest.approx(0.02)
