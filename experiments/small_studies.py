@@ -79,7 +79,7 @@ def against_clusters(found: list[dict[str, Any]]) -> list[str]:
     return [*told, "Each K has one bank: the intervals are over students, so a bank's own luck is not in them."]
 
 
-def keep(name: str, sweep: Any, ledger: Ledger, command: str) -> Path:
+def keep(name: str, sweep: Any, ledger: Ledger, command: str, workers: int) -> Path:
     """Writes the table, `RESULT.md` and `report.html`."""
     folder = OUT / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def keep(name: str, sweep: Any, ledger: Ledger, command: str) -> Path:
     spent = [{"stage": stage, **row} for stage, row in stages.items()]
     minutes = sum(row["seconds"] for row in stages.values()) / 60
     lead = (
-        f"{len(found)} rows in {minutes:.1f} min of stages, shared by two workers; {os.cpu_count()} cores "
+        f"{len(found)} rows in {minutes:.1f} min of stages, shared by up to {workers} workers; {os.cpu_count()} cores "
         f"({platform.machine()}), commit {git_commit()}. Closed loop in converged C MuJoCo at assist 0."
     )
     pictures = [f"![{index}](figure-{index}.svg)" for index in range(len(figures))]
@@ -137,7 +137,7 @@ def main() -> None:
         raise SystemExit(code)
     sweep = find_sweep(given.study, list(overrides(settings).items()))
     command = " ".join(["python experiments/small_studies.py", given.study, *(f"--set {one}" for one in given.set)])
-    print(keep(given.study, sweep, Ledger(open_shelf(given.store)), command))
+    print(keep(given.study, sweep, Ledger(open_shelf(given.store)), command, given.workers))
 
 
 if __name__ == "__main__":
