@@ -19,7 +19,7 @@ import numpy as np
 from scaling.bench.row import machine
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import corpus_stages, judge, stages, tuned_stages
+from scaling.study import corpus_stages, judge, stages, student_stages, tuned_stages
 from scaling.study.config import ClosedLoopConfig, quickstart
 from scaling.study.keep import grid
 
@@ -62,15 +62,15 @@ def main() -> None:
 
     lines = []
     for family in config.families:
-        runs = stages.runs_of(config, held, strata)
-        group = stages.students_stage(store, config, corpus, [teaching], family, "0.2M")
-        losses = [student.columns["val_loss"] for student in stages.load_students(group, runs)]
+        runs = student_stages.runs_of(config, held, strata)
+        group = student_stages.students_stage(store, config, corpus, [teaching], family, "0.2M")
+        losses = [student.columns["val_loss"] for student in student_stages.load_students(group, runs)]
         lines.append(line([family, "distilled", group.seconds / 60, float(np.mean(losses))], played(group, runs)))
         for price in PRICES:
             dearer = replace(config, finetune=replace(config.finetune, iterations=iterations, kl=price))
             after = tuned_stages.tuned_runs(dearer, held, strata)
             tuned = tuned_stages.tuned_stage(store, dearer, corpus, group, teaching.valset, after)
-            losses = [student.columns["tuned_val_loss"] for student in stages.load_students(tuned, after)]
+            losses = [student.columns["tuned_val_loss"] for student in student_stages.load_students(tuned, after)]
             words = [family, f"PPO, kl {price:g}", tuned.seconds / 60, float(np.mean(losses))]
             lines.append(line(words, played(tuned, after)))
     head = ["student", "recipe", "minutes", "loss on the bank's val set"]

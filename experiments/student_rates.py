@@ -19,7 +19,7 @@ from scaling.bench.row import machine
 from scaling.distill.dagger import RunSpec, train_group
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import corpus_stages, stages
+from scaling.study import corpus_stages, stages, student_stages
 from scaling.study.config import quickstart
 from scaling.study.keep import grid
 
@@ -63,7 +63,7 @@ def main() -> None:
     lines, losses, widths = [], {}, {}
     for family in config.families:
         for size in SIZES:
-            student = stages.student_config(config, family, size)
+            student = student_stages.student_config(config, family, size)
             physics = stages.shared_physics(config.physics)
             trained = train_group(student, runs, [teacher], corpus, physics, config.dagger)
             acting, learning = (sum(one.columns[name] for one in trained) for name in ("acting_s", "learning_s"))

@@ -18,7 +18,7 @@ from scaling.experts.dream_config import DreamConfig
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus
 from scaling.record.store import ArtifactStore
-from scaling.study import corpus_stages, judge, stages
+from scaling.study import corpus_stages, judge, stages, student_stages
 from scaling.study.config import ClosedLoopConfig, StudyConfig, quickstart
 from scaling.study.keep import grid
 from scaling.tracking.env import EnvConfig
@@ -56,16 +56,16 @@ def main() -> None:
         config = study(experts)
         corpus = corpus_stages.corpus_stage(store, config)
         teaching = stages.teaching_stages(store, config, corpus, 4)
-        runs = stages.runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(teaching.clusters))
+        runs = student_stages.runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(teaching.clusters))
         made = teaching.bank.seconds + teaching.valset.seconds
         for family in config.families:
-            group = stages.students_stage(store, config, corpus, [teaching], family, SIZE)
+            group = student_stages.students_stage(store, config, corpus, [teaching], family, SIZE)
             lines.append(line(store, config, corpus, f"{name} + DAgger", family, group, runs, made + group.seconds))
     config = study(DREAM)
     clusters = corpus_stages.cluster_stage(store, corpus, corpus_stages.embedding_stage(store, corpus), 4, config.seed)
-    alone = stages.direct_runs(config, Corpus.load(corpus.path), corpus_stages.load_clusters(clusters))
+    alone = student_stages.direct_runs(config, Corpus.load(corpus.path), corpus_stages.load_clusters(clusters))
     for family in config.families:
-        group = stages.direct_stage(store, config, corpus, clusters, family, SIZE)
+        group = student_stages.direct_stage(store, config, corpus, clusters, family, SIZE)
         lines.append(line(store, config, corpus, "direct", family, group, alone, group.seconds))
     head = ["recipe", "student", "minutes"]
     head += [f"{split}: {what}" for split in ("val", "test") for what in ("survival, s", "success", "error, mm")]

@@ -11,7 +11,7 @@ from scaling.motion.corpus import Corpus
 from scaling.record.override import override
 from scaling.record.store import Artifact, ArtifactStore
 from scaling.students.config import FAMILIES
-from scaling.study import corpus_stages, judge, stages, tuned_stages
+from scaling.study import corpus_stages, judge, stages, student_stages, tuned_stages
 from scaling.study.config import StudyConfig, quickstart
 from scaling.study.results import Finished, record_run, rows_of_group
 
@@ -48,17 +48,17 @@ def run_experiment(
     corpus = corpus_stages.corpus_stage(store, config)
     teachings = [stages.teaching_stages(store, config, corpus, k) for k in config.clusters]
     held, strata = Corpus.load(corpus.path), corpus_stages.load_clusters(teachings[0].clusters)
-    runs = stages.runs_of(config, held, strata)
+    runs = student_stages.runs_of(config, held, strata)
     family, size = config.families[0], config.sizes[0]
-    pretrained = stages.pretrain_stage(store, config, corpus, family, size)
-    group = stages.students_stage(store, config, corpus, teachings, family, size, pretrained)
+    pretrained = student_stages.pretrain_stage(store, config, corpus, family, size)
+    group = student_stages.students_stage(store, config, corpus, teachings, family, size, pretrained)
 
-    def finished(group: Artifact, runs: Sequence[stages.Run]) -> Finished:
+    def finished(group: Artifact, runs: Sequence[student_stages.Run]) -> Finished:
         splits = corpus_stages.played_splits(config)
         played = judge.load_closed_loop(
             {split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in splits}
         )
-        return Finished(family, size, runs, stages.load_students(group, runs), played)
+        return Finished(family, size, runs, student_stages.load_students(group, runs), played)
 
     def recorded(row: dict[str, Any], group: Artifact, done: Finished) -> dict[str, Any]:
         row = row | {"folder": str(group.path / done.runs[0].spec.name)}

@@ -14,7 +14,7 @@ from scaling.record.store import Artifact, ArtifactStore
 from scaling.study.closed_loop import merged, play_students
 from scaling.study.config import ClosedLoopConfig, StudyConfig
 from scaling.study.corpus_stages import store_of
-from scaling.study.stages import Run, load_students
+from scaling.study.student_stages import Run, load_students
 
 CLOSED_LOOP_VERSION = 2
 REFERENCE_VERSION = 1

@@ -6,10 +6,10 @@ from typing import Any
 
 from scaling.distill.student import Student
 from scaling.motion.corpus import Corpus
-from scaling.record.files import write_json
+from scaling.record.files import read_json, write_json
 from scaling.record.progress import say
 from scaling.record.store import Artifact, ArtifactStore
-from scaling.study import corpus_stages, judge, publish, stages, tuned_stages
+from scaling.study import corpus_stages, judge, publish, stages, student_stages, tuned_stages
 from scaling.study.config import StudyConfig, quickstart
 from scaling.study.experiments import override
 from scaling.study.results import (
@@ -103,10 +103,10 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
         teaching = stages.teaching_stages(store, config, corpus_artifact, k, clock.keep, embedding)
         clusters[k] = corpus_stages.load_clusters(teaching.clusters)
         teachings.append(teaching)
-    runs = stages.runs_of(config, corpus, clusters[config.clusters[0]])
+    runs = student_stages.runs_of(config, corpus, clusters[config.clusters[0]])
     reference = _reference(store, config, corpus_artifact, embedding, clock)
 
-    def finished(family: str, size: str, more: str, group: Artifact, runs: Sequence[stages.Run]) -> Finished:
+    def finished(family: str, size: str, more: str, group: Artifact, runs: Sequence[student_stages.Run]) -> Finished:
         words = f"{family} {size}{more}"
         played = {
             split: clock.keep(
@@ -119,19 +119,19 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
         if reference is not None:
             losses = judge.reference_stage(store, corpus_artifact, reference, group, runs)
             clock.keep(f"reference loss {words}", losses)
-        students = stages.load_students(group, runs)
+        students = student_stages.load_students(group, runs)
         return Finished(family, size, runs, students, judge.load_closed_loop(played, losses))
 
     rows: list[dict[str, Any]] = []
     trained: dict[str, Student] = {}
     for family in config.families:
         for size in config.sizes:
-            pretrained = stages.pretrain_stage(store, config, corpus_artifact, family, size)
+            pretrained = student_stages.pretrain_stage(store, config, corpus_artifact, family, size)
             if pretrained is not None:
                 clock.keep(f"pretraining {family} {size}", pretrained)
             group = clock.keep(
                 f"students {family} {size}",
-                stages.students_stage(store, config, corpus_artifact, teachings, family, size, pretrained),
+                student_stages.students_stage(store, config, corpus_artifact, teachings, family, size, pretrained),
             )
             distilled = finished(family, size, "", group, runs)
             found, students = rows_of_group(config, distilled, teachings), [*distilled.students]
@@ -147,9 +147,9 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
             if config.direct is not None:
                 alone = clock.keep(
                     f"direct {family} {size}",
-                    stages.direct_stage(store, config, corpus_artifact, teachings[0].clusters, family, size),
+                    student_stages.direct_stage(store, config, corpus_artifact, teachings[0].clusters, family, size),
                 )
-                untaught = stages.direct_runs(config, corpus, clusters[config.clusters[0]])
+                untaught = student_stages.direct_runs(config, corpus, clusters[config.clusters[0]])
                 others = finished(family, size, ", direct,", alone, untaught)
                 found += direct_rows(config, others)
                 students += others.students
@@ -158,7 +158,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 trained[row["run"]] = student
             rows += found
     fitted = clock.keep("laws", laws_stage(store, config, rows))
-    result = LawResult.from_json(stages.read_json(fitted.path / "law.json"))
+    result = LawResult.from_json(read_json(fitted.path / "law.json"))
     table, law = write_results(out, rows, result, splits)
     best = best_row(rows, config.closed_loop.protocol)
     exported = clock.keep("export", publish.policy_stage(store, trained[best["run"]], best))

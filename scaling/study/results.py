@@ -19,7 +19,8 @@ from scaling.record.table import write_table
 from scaling.study.closed_loop import beside_teachers, closed_loop_rows
 from scaling.study.comparisons import curve_rows, distilled
 from scaling.study.config import StudyConfig
-from scaling.study.stages import Run, Teaching, selection_key
+from scaling.study.stages import Teaching
+from scaling.study.student_stages import Run, selection_key
 
 DATA_AXES = ("unique_frames", "hours")
 GROUP = ("student", "size")

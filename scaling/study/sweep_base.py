@@ -6,7 +6,7 @@ from typing import Any
 from scaling.experts.ppo import PPOConfig
 from scaling.students.count import training_flops_per_token
 from scaling.study.config import MotionsConfig, StudyConfig, quickstart
-from scaling.study.stages import student_config
+from scaling.study.student_stages import student_config
 from scaling.study.sweep import Runs, Sweep
 from scaling.study.sweep_cost import CPU, GPU
 from scaling.study.sweep_jobs import StudyJobs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scaling.experts.dream_config import DreamConfig
 from scaling.students.count import parameters, training_flops_per_token
 from scaling.study.config import StudyConfig
-from scaling.study.stages import student_config
+from scaling.study.student_stages import student_config
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from scaling.motion.corpus import Corpus
 from scaling.record.files import read_json
 from scaling.record.store import Artifact, ArtifactStore, Input
 from scaling.students.count import parameters
-from scaling.study import corpus_stages, judge, stages, sweep_cost, tuned_stages
+from scaling.study import corpus_stages, judge, stages, student_stages, sweep_cost, tuned_stages
 from scaling.study.config import StudyConfig
 from scaling.study.results import Finished, direct_rows, record_run, rows_of_group
-from scaling.study.stages import Teaching, student_config
+from scaling.study.stages import Teaching
+from scaling.study.student_stages import direct_runs, direct_stage, student_config
 from scaling.study.sweep import Job, Needed, Run, job_key
 from scaling.study.sweep_cost import Device
 
@@ -206,7 +207,7 @@ class StudyJobs:
             yield trunk["pretrained"]
         group = _stage(
             f"students {words} K={','.join(map(str, config.clusters))}",
-            lambda store, given: stages.students_stage(
+            lambda store, given: student_stages.students_stage(
                 store, config, given["corpus"], _teachings(config, given), family, size, given.get("pretrained")
             ),
             given_all | trunk,
@@ -217,7 +218,7 @@ class StudyJobs:
             _students_stepped,
             together=True,
         )
-        played = self._played(config, corpus, teachings, reference, group, words, stages.runs_of)
+        played = self._played(config, corpus, teachings, reference, group, words, student_stages.runs_of)
         yield from (group, *played.values())
         yield _rows(config, family, size, given_all | {"students": group, **played}, "taught")
         strata = teachings[f"clusters-{config.clusters[0]}"]
@@ -244,13 +245,13 @@ class StudyJobs:
             return
         alone = _stage(
             f"direct {words}",
-            lambda store, given: stages.direct_stage(store, config, given["corpus"], given["clusters"], family, size),
+            lambda store, given: direct_stage(store, config, given["corpus"], given["clusters"], family, size),
             {"corpus": corpus, "clusters": strata},
             figures | {"direct": config.direct},
             sweep_cost.students_seconds(config, family, size, self.device),
             stepped=_students_stepped,
         )
-        played = self._played(config, corpus, teachings, reference, alone, f"{words}, direct,", stages.direct_runs)
+        played = self._played(config, corpus, teachings, reference, alone, f"{words}, direct,", direct_runs)
         yield from (alone, *played.values())
         yield _rows(config, family, size, given_all | {"students": alone, **played}, "direct")
 
@@ -258,7 +259,7 @@ class StudyJobs:
     def _pretrained(
         config: StudyConfig, family: str, size: str, store: ArtifactStore, given: Mapping[str, Artifact]
     ) -> Artifact:
-        made = stages.pretrain_stage(store, config, given["corpus"], family, size)
+        made = student_stages.pretrain_stage(store, config, given["corpus"], family, size)
         assert made is not None
         return made
 
@@ -323,18 +324,18 @@ def _teachings(config: StudyConfig, given: Mapping[str, Artifact]) -> list[Teach
     return [Teaching(k, *(given[f"{part}-{k}"] for part in parts)) for k in config.clusters]
 
 
-def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact) -> list[stages.Run]:
+def _runs(runs_of: Any, config: StudyConfig, corpus: Artifact, strata: Artifact) -> list[student_stages.Run]:
     return runs_of(config, Corpus.load(corpus.path), corpus_stages.load_clusters(strata))
 
 
 def _runs_if_built(
     runs_of: Any, config: StudyConfig, store: ArtifactStore, given: Mapping[str, Artifact]
-) -> list[stages.Run]:
+) -> list[student_stages.Run]:
     """The runs of a stage that is being built; for its key alone they are not needed."""
     return _runs(runs_of, config, given["corpus"], given["clusters"]) if isinstance(store, Builds) else []
 
 
-_RUNS = {"taught": stages.runs_of, "tuned": tuned_stages.tuned_runs, "direct": stages.direct_runs}
+_RUNS = {"taught": student_stages.runs_of, "tuned": tuned_stages.tuned_runs, "direct": direct_runs}
 
 
 def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job], kind: str) -> Job:
@@ -347,7 +348,7 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
         runs = _runs(_RUNS[kind], config, given["corpus"], strata)
         splits = {split: given[f"played-{split}"] for split in corpus_stages.played_splits(config)}
         played = judge.load_closed_loop(splits, given.get("reference"))
-        group = Finished(family, size, runs, stages.load_students(given["students"], runs), played)
+        group = Finished(family, size, runs, student_stages.load_students(given["students"], runs), played)
         if kind == "direct":
             found = direct_rows(config, group)
         else:

@@ -17,7 +17,8 @@ from scaling.record.store import Artifact, ArtifactStore
 from scaling.study.config import StudyConfig
 from scaling.study.corpus_stages import Clusters
 from scaling.study.results import Finished, rows_of_group
-from scaling.study.stages import Run, Teaching, runs_of, shared_physics
+from scaling.study.stages import Teaching, shared_physics
+from scaling.study.student_stages import Run, runs_of
 from scaling.tracking.physics import backend_name
 
 TUNED_VERSION = 1

@@ -17,7 +17,7 @@ from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import corpus_motions
 from scaling.record.hashing import content_hash
 from scaling.record.store import ArtifactStore
-from scaling.study import corpus_stages, stages
+from scaling.study import corpus_stages, student_stages
 from scaling.study.config import MotionsConfig, StudyConfig, quickstart
 from scaling.study.sweep_jobs import Keys
 
@@ -89,7 +89,7 @@ def test_arms_follow_the_selection_and_keep_their_nesting(clips: Path, tmp_path:
     assert len(strata.report["names"]) == 2
     chosen = {}
     for selection in ("stratified", "random", "farthest", "complex"):
-        arms = stages.arms_of(replace(config, selection=selection), corpus, strata)
+        arms = student_stages.arms_of(replace(config, selection=selection), corpus, strata)
         smaller: set[int] = set()
         for arm in arms.values():
             assert smaller < set(arm.tolist())
@@ -142,7 +142,7 @@ def test_what_was_added_changes_no_hash_until_it_is_asked_for() -> None:
         assert content_hash(replace(config, **change)) != content_hash(config)  # type: ignore[arg-type]
     # The hash of fresh motions before any of these fields was there.
     assert content_hash(MotionsConfig()) == "57260ca78a8fff83"
-    assert stages.selection_key(config) == {}
+    assert student_stages.selection_key(config) == {}
     with pytest.raises(ValueError, match="selection 'best'"):
         StudyConfig(selection="best")  # type: ignore[arg-type]
 

@@ -34,7 +34,8 @@ from scaling.study.config import MotionsConfig, quickstart, with_bank
 from scaling.study.corpus_stages import corpus_stage
 from scaling.study.quickstart import run_study
 from scaling.study.results import best_row, fit_laws
-from scaling.study.stages import Teaching, pretrain_stage, student_config, students_stage, teaching_stages
+from scaling.study.stages import Teaching, teaching_stages
+from scaling.study.student_stages import pretrain_stage, student_config, students_stage
 from tests.study import tiny as tiny_study
 from tests.study.tiny import DIRECT, FINETUNE, tiny
 

@@ -57,7 +57,7 @@ def test_isoflop_spends_its_budget_at_every_size():
 
 def _flops(config):
     from scaling.students.count import training_flops_per_token
-    from scaling.study.stages import student_config
+    from scaling.study.student_stages import student_config
 
     tokens = config.dagger.updates * config.dagger.batch * config.dagger.steps
     return tokens * training_flops_per_token(student_config(config, config.families[0], config.sizes[0]))
