@@ -17,28 +17,20 @@ from scaling.tracking.evaluate import Scores, Starts, Trace, make_player, random
 from scaling.tracking.intervals import bootstrap_mean, wilson
 from scaling.tracking.physics import CPhysics
 from scaling.tracking.reference import ClipStore
-from scaling.tracking.scores import SUCCESS
+from scaling.tracking.scores import SUCCESS, StartsConfig
 
 _TOGETHER = 16  # experts in one call: one program whatever K is, and a trace that fits in memory
 
 
 @dataclass(frozen=True)
-class CompetenceConfig:
-    """How each expert is scored against open-loop playback: random starts, each at most `seconds` long.
+class CompetenceConfig(StartsConfig):
+    """How each expert is scored against open-loop playback.
 
     An expert below `target` times the survival of open-loop playback at assist 0 is flagged.
     """
 
     starts: int = 128
-    seconds: float = 3.0
-    protocol: str = "sonic"
     target: float = 1.3
-
-    def __post_init__(self) -> None:
-        if self.starts < 1 or self.seconds <= 0:
-            raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
-        if self.protocol not in SUCCESS:
-            raise ValueError(f"protocol {self.protocol!r}: one of {sorted(SUCCESS)}")
 
 
 @lru_cache(maxsize=4)

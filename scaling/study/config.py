@@ -26,6 +26,7 @@ from scaling.motion.selection import SELECTIONS, Selection
 from scaling.record.hashing import added
 from scaling.students.config import DTYPES, FAMILIES
 from scaling.tracking.env import EnvConfig
+from scaling.tracking.scores import StartsConfig
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,18 @@ PLAYED = ("val", "test", "test_family")
 
 
 @dataclass(frozen=True)
-class ClosedLoopConfig:
-    """How each finished student is played on each of `splits`: random starts, each at most `seconds` long.
+class ClosedLoopConfig(StartsConfig):
+    """How each finished student is played on each of `splits`.
 
     `test` splits are reported and choose nothing; `test_family` is played where the corpus has one.
     """
 
-    starts: int = 24
-    seconds: float = 3.0
-    protocol: str = "sonic"
     splits: tuple[str, ...] = added(PLAYED, before=("val", "test"))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if "val" not in self.splits or not set(self.splits) <= set(PLAYED):
             raise ValueError(f"splits {self.splits}: val, and any others of {PLAYED}")
-        if self.starts < 1 or self.seconds <= 0:
-            raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,21 @@ Array = Any
 SUCCESS = {"sonic": "success_sonic", "humanoid-gpt": "success_hgpt"}
 
 
+@dataclass(frozen=True)
+class StartsConfig:
+    """What a policy is played from: random starts, each at most `seconds` long, judged by a named `protocol`."""
+
+    starts: int = 24
+    seconds: float = 3.0
+    protocol: str = "sonic"
+
+    def __post_init__(self) -> None:
+        if self.starts < 1 or self.seconds <= 0:
+            raise ValueError(f"starts {self.starts}, seconds {self.seconds}: both above 0")
+        if self.protocol not in SUCCESS:
+            raise ValueError(f"protocol {self.protocol!r}: one of {sorted(SUCCESS)}")
+
+
 class Trace(NamedTuple):
     """Per control step and episode, the state at t against the reference at t (beyond an episode's end not `valid`).
 

@@ -342,6 +342,12 @@ def test_overrides_by_dotted_path_and_their_typos():
         override(tiny(), "dagger.updates", "many")
 
 
+@pytest.mark.parametrize("where", ["closed_loop", "competence"])
+def test_a_protocol_that_nobody_knows_is_refused_before_anything_is_trained(where):
+    with pytest.raises(InputError, match=r"protocol 'mine'.*humanoid-gpt"):
+        override(quickstart(), f"{where}.protocol", "mine")
+
+
 def test_an_unknown_experiment_is_answered_with_the_nearest_names():
     with pytest.raises(InputError, match=r"mlp-0\.05M"):
         experiments.run_experiment("mpl-0.05M")
