@@ -133,11 +133,11 @@ def data_path(size: str, updates: int) -> Iterator[Row]:
 def _buffer(config: DaggerConfig) -> Buffer:
     """A round of noise."""
     rng = np.random.default_rng(2)
-    lead = (1, config.sequences, config.steps)
+    lead = (1, config.sequences(1), config.steps)
 
     def noise(width: int) -> Float[Array, "1 N T d"]:
         return rng.standard_normal((*lead, width), np.float32)  # type: ignore[return-value]
 
-    buffer = Buffer(config.buffer_mb, config.most_held)
+    buffer = Buffer(config.buffer_mb, config.sequences(1) * config.rounds)
     buffer.add(Batch(noise(SEEN), np.zeros(lead, bool), noise(29)))
     return buffer

@@ -12,6 +12,8 @@ from scaling.tracking.env import EnvConfig
 class DaggerConfig:
     """Figures of one run: a round collects `slots * envs` sequences of `steps` frames and trains on all rounds so far.
 
+    Slots are dealt to the experts in turn; see `room` for a bank of more experts than slots.
+
     `beta[r]` is the share of environments in which the bank acts in round r (its last entry holds for later rounds),
     with Gaussian `expert_noise` on its action; everywhere else the student acts. `updates` and the learning rate's
     warm-up and cosine run over all rounds together. `obs_noise` scales the contract's noise on what the student sees.
@@ -66,15 +68,20 @@ class DaggerConfig:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)}: above 0")
 
-    @property
-    def sequences(self) -> int:
-        """Sequences that one run collects in a round."""
-        return self.slots * self.envs
+    def room(self, experts: int) -> tuple[int, int]:
+        """Slots and environments in each for a bank of so many experts.
 
-    @property
-    def most_held(self) -> int:
-        """Sequences of one run that are learned from at most."""
-        return self.sequences * (self.rounds if self.aggregation == "all" else 1)
+        Every expert has a slot. Where `slots` are too few, the environments are spread over more: `slots * envs` of
+        them in all, as nearly as whole environments allow, so that the number of clusters does not decide how much a
+        student sees.
+        """
+        slots = max(self.slots, experts)
+        return slots, max(1, round(self.slots * self.envs / slots))
+
+    def sequences(self, experts: int) -> int:
+        """Sequences that one run collects in a round from a bank of so many experts."""
+        slots, envs = self.room(experts)
+        return slots * envs
 
     def rate_for(self, student: StudentConfig) -> float:
         """The student's peak learning rate by `rate_rule`."""

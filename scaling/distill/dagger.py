@@ -60,7 +60,8 @@ class _Training:
         self.group, self.config, self.work = group, group.config, work
         config, runs = group.config, len(group.runs)
         self.history = History(config, runs, group.families)
-        self.buffer = Buffer(config.buffer_mb / runs, config.most_held, config.aggregation)
+        held = group.sequences * (config.rounds if config.aggregation == "all" else 1)
+        self.buffer = Buffer(config.buffer_mb / runs, held, config.aggregation)
         self.state, self.env = group.start()
         self.rounds = None if work is None else Rounds(work, group.identity())
         self.done = 0 if self.rounds is None else self._resume(self.rounds)
@@ -183,7 +184,7 @@ class _Training:
         """
         config, corpus, arm = self.config, self.group.corpus, self.group.runs[run].segments
         student = self.group.student
-        frames = config.rounds * config.sequences * config.steps
+        frames = config.rounds * self.group.sequences * config.steps
         acted = sum(int((~self.group.teaching(round_)[run]).sum()) for round_ in range(config.rounds)) * config.steps
         unique = corpus.frames(arm)
         tokens = config.updates * config.batch * config.steps

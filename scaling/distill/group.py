@@ -64,7 +64,7 @@ class RunSpec:
 
 
 class Group:
-    """R runs of one student, differing in arm, seed and teacher; a run draws the same numbers in any group."""
+    """R runs of one student of differing arm, seed and teacher; a run draws the same in any group of as many slots."""
 
     def __init__(
         self,
@@ -84,6 +84,10 @@ class Group:
         _check(student, runs, teachers, corpus)
         self.student, self.runs, self.teachers, self.corpus, self.config = student, runs, teachers, corpus, config
         self.physics = physics
+        experts = max(teacher.bank.experts for teacher in teachers)
+        self.slots, self.envs = config.room(experts)
+        self.sequences = config.sequences(experts)
+        """That one run collects in a round; the widest bank of the group decides for all."""
         self.bank = stack_banks([teacher.bank for teacher in teachers])
         self.val_segments = corpus.indices("val")
         self.families, family = numbered([corpus.families[index] for index in self.val_segments])
@@ -110,7 +114,7 @@ class Group:
         rates = np.array([run.rate for run in self.runs], np.float32)
         state = self._init(self._keys(0), rates)
         state = self.layout.place(state._replace(params=self._pretrained(state.params)))
-        return state, self._begin(self._keys(1), self.stage.task, self.config.envs)
+        return state, self._begin(self._keys(1), self.stage.task, self.envs)
 
     def acting(self, tree: Any) -> Any:
         """This process's arrays by run where those who act read them."""
@@ -143,8 +147,8 @@ class Group:
     def own_loss(self, params: Any) -> Float[np.ndarray, "R F"]:
         """Loss by family on the states that the students themselves visit on `val`, from the same starts each time."""
         keys = self.acting(jnp.broadcast_to(jax.random.key(0), (len(self.runs),)))
-        episodes = self._begin(keys, self.val_stage.task, self.config.envs)
-        teacher = np.zeros((len(self.runs), self.config.slots, self.config.envs), bool)
+        episodes = self._begin(keys, self.val_stage.task, self.envs)
+        teacher = np.zeros((len(self.runs), self.slots, self.envs), bool)
         actors = self._actors(params)
         silent = Noise(np.float32(0.0), np.float32(0.0))
         _, frames = self._rollout(keys, self.val_stage, actors, teacher, silent, episodes, self.config.own_steps)
@@ -153,10 +157,9 @@ class Group:
 
     def teaching(self, round_: int) -> Bool[np.ndarray, "R S E"]:
         """Environments in which the bank acts in a round: exactly its share of each run."""
-        count = self.config.sequences
-        acting = np.arange(count) < round(self.config.teacher_share(round_) * count)
+        acting = np.arange(self.sequences) < round(self.config.teacher_share(round_) * self.sequences)
         shuffled = [np.random.default_rng([run.seed, 1, round_]).permutation(acting) for run in self.runs]
-        return np.stack(shuffled).reshape(len(self.runs), self.config.slots, self.config.envs)
+        return np.stack(shuffled).reshape(len(self.runs), self.slots, self.envs)
 
     def identity(self) -> str:
         """A hash of all that decides the outcome, by which a checkpoint is known."""
@@ -202,7 +205,7 @@ class Group:
 
     def _seat(self) -> tuple[Slots, Slots]:
         """Seats for training and for the students' own validation states, of one shape: one program rolls out both."""
-        length, slots = self.corpus.length, self.config.slots
+        length, slots = self.corpus.length, self.slots
         first = np.cumsum([0, *(teacher.bank.experts for teacher in self.teachers)])
         val = self.corpus.indices("val")
         train_seats: list[list[Seat]] = []

@@ -25,7 +25,8 @@ def paper_study(name: str, clusters: int) -> StudyConfig:
     base = tiny_study(name)
     envs = 32_768 // clusters // 4 * 4
     experts = PPOConfig(envs=envs, unroll=32, iterations=round(3e9 / (envs * 32)), env=base.dagger.env)
-    dagger = replace(base.dagger, rounds=16, slots=64, envs=8, updates=20_000, batch=256, buffer_mb=65_536.0)
+    # 3072 environments are whole ones for each expert of 128, 384 and 1024.
+    dagger = replace(base.dagger, rounds=16, slots=128, envs=24, updates=20_000, batch=256, buffer_mb=65_536.0)
     return replace(
         base,
         motions=MotionsConfig(synthetic_seconds=360_000.0),

@@ -51,7 +51,9 @@ def run_count(config: StudyConfig) -> int:
 
 def students_steps(config: StudyConfig) -> float:
     """Environment steps of one student on every arm and seed: the states that are labelled."""
-    return run_count(config) * config.dagger.rounds * config.dagger.sequences * config.dagger.steps
+    return (
+        run_count(config) * config.dagger.rounds * config.dagger.sequences(max(config.clusters)) * config.dagger.steps
+    )
 
 
 def students_flops(config: StudyConfig, family: str, size: str) -> float:

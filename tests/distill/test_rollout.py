@@ -1,5 +1,7 @@
 """Who labels, who acts, what a student may see, and on which clips."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def test_a_run_sees_its_arm_alone_and_its_own_teacher(group, corpus, teachers):
         ended += frames.start[:, :, 1:].sum()
         for number, run in enumerate(group.runs):
             teacher = teachers[run.teacher]
-            for row in range(CONFIG.sequences):
+            for row in range(group.sequences):
                 slot, env = divmod(row, CONFIG.envs)
                 expert = teacher.labels[frames.clip[number, row, 0]]
                 wanted = alone(teacher.bank, expert, before.obs[number, slot, env])
@@ -130,6 +132,20 @@ def test_clusters_share_the_slots_and_frames_are_equally_likely():
     seats = seat_clusters(clips, np.array([1, 1, 0]), lengths[clips], 4)
     assert [seat.expert for seat in seats] == [0, 1, 0, 1]
     np.testing.assert_allclose(seats[1].weights, [0.25, 0.75])
+
+
+def test_a_bank_of_more_experts_than_slots_has_a_slot_each_and_no_more_data(make_group, runs):
+    config = dataclasses.replace(CONFIG, slots=8, envs=4)
+    assert [config.room(experts) for experts in (1, 8, 16, 5)] == [(8, 4), (8, 4), (16, 2), (8, 4)]
+    assert config.room(100) == (100, 1)
+    crowded = make_group(slots=1, envs=4)
+    assert (crowded.slots, crowded.envs, crowded.sequences) == (2, 2, 4)
+    state, episodes = crowded.start()
+    _, frames = crowded.collect(state.params, episodes, 0)
+    assert frames.clip.shape[:2] == (len(runs), 4)
+    families = np.array(crowded.corpus.families)
+    taught_by_two = [number for number, run in enumerate(runs) if len(run.segments) > 1]
+    assert all(len(set(families[np.unique(frames.clip[number])])) == 2 for number in taught_by_two)
 
 
 def test_what_cannot_be_a_group_is_said_in_a_sentence(teachers, corpus, physics):

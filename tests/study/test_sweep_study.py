@@ -34,6 +34,8 @@ def test_a_shipped_sweep_is_planned_in_both_versions_without_building_anything(n
     cost = {sweep.name: plan(survey(sweep.jobs(), ledger)) for sweep in (small, large)}
     assert 0.02 < cost[small.name]["device_hours"] < 1.0 < 1000 < cost[large.name]["device_hours"]
     for sweep in (small, large):
+        data = {run.config.dagger.sequences(k) for run in sweep.runs for k in run.config.clusters}
+        assert len(data) == 1, "how many experts there are does not decide how much a student sees"
         jobs = sweep.jobs()
         stages = Counter(job.stage for job in jobs.values())
         banks = {(run.config.clusters, run.config.experts) for run in sweep.runs}
