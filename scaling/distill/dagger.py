@@ -179,6 +179,7 @@ class _Training:
     def _columns(self, run: int) -> dict[str, Any]:
         """A run's part of its row: `student_frames` counts states where the student acted, `flops` training alone.
 
+        `held_sequences` are what the budget of memory left to learn from, `frames_per_s` what the group trained on.
         `acting_s` (labelling and the students' own validation states included) and `learning_s` are its share of the
         group's seconds.
         """
@@ -198,6 +199,8 @@ class _Training:
             "rate_hz": corpus.rate_hz,
             "student_frames": acted,
             "labelled_frames": frames,
+            "held_sequences": len(self.buffer),
+            "frames_per_s": tokens / learning if learning > 0 else None,
             "epochs": acted / unique,
             "updates": config.updates,
             "flops": tokens * training_flops_per_token(student),

@@ -23,7 +23,7 @@ from scaling.students.config import StudentConfig
 from scaling.students.model import abstract_params
 from scaling.tracking.evaluate import Policy
 
-CIRCUMSTANCES = ("seconds", "acting_s", "learning_s", "devices")
+CIRCUMSTANCES = ("seconds", "acting_s", "learning_s", "frames_per_s", "devices")
 """Columns that differ each time a student is trained, and do not change it."""
 
 _CARD, _ARRAYS = "student.json", "params"

@@ -69,6 +69,8 @@ def make_update(
 ) -> Callable[..., tuple[TrainState, Float[Array, "R"]]]:
     """Jitted `update(state, frozen, batch)`: a step of every run on its own batch, and the imitation losses before it.
 
+    A step whose losses or gradient are not finite is not taken and stops its run; it tells NaN.
+
     The arguments lie as `layout` places them, and so do the students that come back.
     """
 
@@ -88,7 +90,8 @@ def make_update(
         # AdamW's step, weight decay included, is linear in its rate.
         updates = jax.tree.map(lambda x: state.rate * x, updates)
         params = keep(optax.apply_updates(state.params, updates), state.params)
-        return TrainState(params, keep(after, state.optimiser), healthy, state.rate), loss
+        told = jnp.where(state.alive & ~healthy, jnp.nan, loss)  # whatever it was that stopped the run
+        return TrainState(params, keep(after, state.optimiser), healthy, state.rate), told
 
     def update(state: TrainState, frozen: Frozen, batch: Batch) -> tuple[TrainState, Float[Array, "R"]]:
         found: tuple[TrainState, Array] = jax.vmap(one)(state, frozen, batch)

@@ -54,6 +54,11 @@ def parameters(config: StudentConfig) -> int:
     return sum(closed_form(config).values())
 
 
+def acting_parameters(config: StudentConfig) -> int:
+    """Parameters that an action goes through, which sizes are matched by: all but those of the second head."""
+    return parameters(config) - closed_form(config)["auxiliary"]
+
+
 def flops_per_token(config: StudentConfig, length: int | None = None) -> int:
     """FLOPs of all matrix products for the action of one frame, a multiply-add counted as two.
 
@@ -71,10 +76,10 @@ def training_flops_per_token(config: StudentConfig, length: int | None = None) -
 
 
 def columns(config: StudentConfig) -> dict[str, int]:
-    """A row's part about the model itself: parameters, in all and by group, and FLOPs of a frame."""
+    """A row's part about the model itself: parameters in all but the second head, by group, and FLOPs of a frame."""
     groups = {f"params_{group}": count for group, count in closed_form(config).items()}
     return {
-        "params": parameters(config),
+        "params": acting_parameters(config),
         **groups,
         "flops_per_token": flops_per_token(config),
         "train_flops_per_token": training_flops_per_token(config),

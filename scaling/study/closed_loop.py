@@ -19,6 +19,7 @@ from scaling.tracking.evaluate import Policy, Scores, make_player, random_starts
 from scaling.tracking.intervals import wilson
 from scaling.tracking.physics import CPhysics
 from scaling.tracking.reference import ClipStore
+from scaling.tracking.scores import SUCCESS
 
 TEACHERS = ("experts", "open_loop")
 QUANTITIES = ("survival_s", "mpjpe_l_mm", "mpjpe_rad")
@@ -100,7 +101,7 @@ def _levels(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _line(row: Mapping[str, Any], split: str, suffix: str, who: str, name: str) -> dict[str, Any]:
-    success = f"success_{row['protocol']}"
+    success = SUCCESS[row["protocol"]]
     line = {"who": name, "split": split, "assist": 0.0 if suffix else row["assist"]}
     for column in (success, *(f"{success}_{end}" for end in ("low", "high")), *QUANTITIES):
         line[column] = row.get(_named(split, f"{who}{column}{suffix}"))
@@ -108,7 +109,7 @@ def _line(row: Mapping[str, Any], split: str, suffix: str, who: str, name: str) 
 
 
 def _compared(columns: Mapping[str, Any], protocol: str) -> list[str]:
-    wanted = (f"success_{protocol}", *QUANTITIES)
+    wanted = (SUCCESS[protocol], *QUANTITIES)
     return [name for name in columns if name.removesuffix("_assist0") in wanted]
 
 
@@ -168,9 +169,9 @@ def _play(
 def _columns(result: Scores, protocol: str, suffix: str) -> dict[str, Any]:
     success = wilson(result.success)
     return {
-        f"success_{protocol}{suffix}": success.value,
-        f"success_{protocol}_low{suffix}": success.low,
-        f"success_{protocol}_high{suffix}": success.high,
+        f"{SUCCESS[protocol]}{suffix}": success.value,
+        f"{SUCCESS[protocol]}_low{suffix}": success.low,
+        f"{SUCCESS[protocol]}_high{suffix}": success.high,
         f"survival_s{suffix}": float(result.seconds.mean()),
         f"mpjpe_l_mm{suffix}": _mean(result.mpjpe_l_mm),
         f"mpjpe_rad{suffix}": _mean(result.mpjpe_rad),

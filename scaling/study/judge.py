@@ -16,7 +16,7 @@ from scaling.study.config import ClosedLoopConfig, StudyConfig
 from scaling.study.corpus_stages import store_of
 from scaling.study.student_stages import Run, load_students
 
-CLOSED_LOOP_VERSION = 2
+CLOSED_LOOP_VERSION = 3
 REFERENCE_VERSION = 1
 _CLOSED_LOOP, _REFERENCE = "closed_loop.json", "losses.json"
 _APART = 1_000_003  # between the seed of a study and that of its reference bank

@@ -21,6 +21,7 @@ from scaling.study.comparisons import curve_rows, distilled
 from scaling.study.config import StudyConfig
 from scaling.study.stages import Teaching
 from scaling.study.student_stages import Run, selection_key
+from scaling.tracking.scores import SUCCESS
 
 DATA_AXES = ("unique_frames", "hours")
 GROUP = ("student", "size")
@@ -216,7 +217,7 @@ def best_row(rows: Sequence[dict[str, Any]], protocol: str) -> dict[str, Any]:
     def merit(row: dict[str, Any]) -> tuple[float, float, float]:
         zero = "_assist0" if "survival_s_assist0" in row else ""
         loss = row.get("val_loss")
-        return (row[f"success_{protocol}{zero}"], row[f"survival_s{zero}"], -np.inf if loss is None else -loss)
+        return (row[f"{SUCCESS[protocol]}{zero}"], row[f"survival_s{zero}"], -np.inf if loss is None else -loss)
 
     return max(done, key=merit)
 

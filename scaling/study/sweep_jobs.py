@@ -14,7 +14,7 @@ from scaling.experts.bank import load_card
 from scaling.motion.corpus import Corpus
 from scaling.record.files import read_json
 from scaling.record.store import Artifact, ArtifactStore, Input
-from scaling.students.count import parameters
+from scaling.students.count import acting_parameters
 from scaling.study import corpus_stages, judge, stages, student_stages, sweep_cost, tuned_stages
 from scaling.study.config import StudyConfig
 from scaling.study.results import Finished, direct_rows, record_run, rows_of_group
@@ -372,7 +372,7 @@ def _expected(config: StudyConfig, family: str, size: str) -> list[dict[str, Any
     known = {
         "student": family,
         "size": size,
-        "params": parameters(student_config(config, family, size)),
+        "params": acting_parameters(student_config(config, family, size)),
         "updates": config.dagger.updates,
         "flops": sweep_cost.students_flops(config, family, size),
         "status": "finished",

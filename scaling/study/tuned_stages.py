@@ -20,6 +20,7 @@ from scaling.study.results import Finished, rows_of_group
 from scaling.study.stages import Teaching, shared_physics
 from scaling.study.student_stages import Run, runs_of
 from scaling.tracking.physics import backend_name
+from scaling.tracking.scores import SUCCESS
 
 TUNED_VERSION = 1
 _MARK = "-tuned"
@@ -76,7 +77,7 @@ def tuned_rows(config: StudyConfig, group: Finished, teachings: Sequence[Teachin
 
 def beside_before(row: Mapping[str, Any], before: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     """A tuned row with what its student reached in the closed loop before, as `before_...`."""
-    names = (f"success_{protocol}", "survival_s", "mpjpe_l_mm", "mpjpe_rad")
+    names = (SUCCESS[protocol], "survival_s", "mpjpe_l_mm", "mpjpe_rad")
     wanted = [name for name in before if name.removesuffix("_assist0").removeprefix("test_") in names]
     return {**row, **{f"before_{name}": before[name] for name in wanted}}
 

@@ -3,14 +3,16 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scaling.contract.normaliser import Normaliser
+from scaling.distill import update as update_module
 from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
 from scaling.distill.rollout import Frozen
-from scaling.distill.update import make_init, make_optimiser, make_update
+from scaling.distill.update import make_init, make_optimiser, make_update, objective
 from scaling.record.hashing import content_hash
 from scaling.students.config import StudentConfig
 
@@ -54,3 +56,28 @@ def test_figures_that_came_later_leave_old_hashes_alone():
     old = before(*(getattr(CONFIG, name) for name in earlier))
     assert content_hash(old) == content_hash(CONFIG)
     assert content_hash(dataclasses.replace(CONFIG, aggregation="on_policy")) != content_hash(CONFIG)
+
+
+def test_a_step_that_is_not_taken_tells_so_even_where_the_imitation_loss_is_a_number(monkeypatch):
+    """What else is learned (a second head) is no number where labels are large."""
+
+    def spoiled(student, params, frozen, obs, start, label):
+        whole, loss = objective(student, params, frozen, obs, start, label)
+        return whole + jnp.where(jnp.abs(label).max() > 1e3, jnp.nan, 0.0), loss
+
+    monkeypatch.setattr(update_module, "objective", spoiled)
+    optimiser = make_optimiser(CONFIG, 0.01)
+    state = make_init(STUDENT, optimiser)(jax.random.split(jax.random.key(0), 2), np.ones(2, np.float32))
+    update, wide = make_update(STUDENT, optimiser), np.ones((2, OBS), np.float32)
+    frozen = Frozen(Normaliser(0 * wide, wide), np.ones((2, 29), np.float32))
+    rng = np.random.default_rng(0)
+    obs, label = (rng.normal(size=(2, 3, 4, d)).astype(np.float32) for d in (OBS, 29))
+    label[0] *= 1e4
+    before = jax.tree.map(np.asarray, state.params)
+    batch = Batch(obs, np.zeros((2, 3, 4), bool), label)
+    state, told = update(state, frozen, batch)
+    assert np.isnan(told[0]) and np.isfinite(told[1])
+    assert np.asarray(state.alive).tolist() == [False, True]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), state.params, before)
+    state, told = update(state, frozen, batch._replace(label=label / 1e4))
+    assert np.isfinite(told).all(), "a run that has stopped has a loss like any other"

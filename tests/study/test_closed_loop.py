@@ -1,5 +1,7 @@
 """Experts and playback beside students: who plays which clip, what the columns are called, and the gap between them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from scaling.distill.slots import Seat, lay_out
 from scaling.study import closed_loop
 from scaling.study.closed_loop import beside_teachers, closed_loop_rows, merged
+from scaling.tracking.scores import Scores
 from tests.distill.samples import ALL, linear_bank
 from tests.distill.test_rollout import alone
 
@@ -40,6 +43,19 @@ def test_a_students_gap_is_to_the_experts_and_positive_where_it_is_better():
     assert (found["gap_survival_s"], found["gap_mpjpe_l_mm"], found["gap_success_sonic"]) == (0.5, -10.0, 0.0)
     assert found["gap_mpjpe_rad"] is None
     assert "gap_success_sonic_low" not in found
+
+
+def test_success_is_called_as_everywhere_by_either_protocol():
+    seconds = np.array([1.0, 2.0])
+    nothing = dict.fromkeys((field.name for field in dataclasses.fields(Scores)), np.zeros(2))
+    result = Scores(**nothing | {"success": np.array([True, False]), "seconds": seconds})
+    for protocol, name in (("sonic", "success_sonic"), ("humanoid-gpt", "success_hgpt")):
+        found = closed_loop._columns(result, protocol, "_assist0")
+        assert found[f"{name}_assist0"] == 0.5 and found[f"{name}_low_assist0"] < 0.5
+        row = {"run": "mlp", "clusters": None, "assist": 0.0, "protocol": protocol}
+        row |= {column.removesuffix("_assist0"): value for column, value in found.items()}
+        [line] = closed_loop_rows([row], ("val",))
+        assert line[name] == 0.5
 
 
 def test_the_table_has_experts_and_playback_of_each_bank_before_the_students():
