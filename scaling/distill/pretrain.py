@@ -7,6 +7,7 @@ how the sensed state changes. The trunk is then a student's first one; its actio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +20,13 @@ from scaling.contract.layout import AHEAD, entries
 from scaling.contract.normaliser import Normaliser
 from scaling.contract.observation import STUDENT_TERMS, Inputs, Sensors, observation_dim, observe
 from scaling.distill.auxiliary import change_loss
+from scaling.distill.checkpoint import Rounds
 from scaling.distill.student import Student
 from scaling.distill.valset import MIN_STD
 from scaling.errors import InputError
 from scaling.motion.corpus import Corpus
-from scaling.record.progress import Progress
+from scaling.record.hashing import content_hash
+from scaling.record.progress import Progress, say
 from scaling.students import model
 from scaling.students.config import StudentConfig
 from scaling.students.count import parameters, training_flops_per_token
@@ -118,13 +121,19 @@ def next_frame_loss(
 
 
 def pretrain(
-    student: StudentConfig, corpus: Corpus, config: PretrainConfig, seeds: Sequence[int], order: int = 0
+    student: StudentConfig,
+    corpus: Corpus,
+    config: PretrainConfig,
+    seeds: Sequence[int],
+    order: int = 0,
+    work: Path | None = None,
 ) -> list[Student]:
     """One pretrained network for each seed, all in one program; `order` fixes which hours.
 
     A network has a second head whether `student` does or not, and begins as a run of that seed would. Columns:
     `pretrain_hours`, `pretrain_flops`, `pretrain_loss` on frames of `val` and `pretrain_loss_still` of the guess that
-    nothing changes. Raises InputError for more hours than there are, or a loss that is not finite.
+    nothing changes. A training that was killed goes on from its checkpoint in `work`. Raises InputError for more hours
+    than there are, or a loss that is not finite.
     """
     student = replace(student, auxiliary=student.auxiliary or 1.0)
     store = choose(corpus, config.hours, order)
@@ -134,14 +143,29 @@ def pretrain(
     state = begin(keys)
     heads = jax.tree.map(np.asarray, state[0]["head"])
     title = f"pretraining {student.family} {parameters(student) / 1e6:.2g}M, {config.hours:g} h"
-    curve: list[dict[str, Any]] = []
+    starts = range(0, config.updates, _CHUNK)
+    taken = np.full((len(starts), len(seeds)), np.nan, np.float32)
+    identity = content_hash([student, config, list(seeds), order, corpus.content_hash])
+    kept = None if work is None else Rounds(work, identity)
+    begun = 0 if kept is None else kept.done()
+    if kept is not None and begun:
+        _, held = kept.restore(begun, 0, {"state": jax.tree.map(np.asarray, state), "taken": taken})
+        state, taken = jax.tree.map(jnp.asarray, held["state"]), np.array(held["taken"])
+        say(f"{title}: resuming from update {starts[begun - 1] + _CHUNK}")
     with Progress(title, config.updates) as bar:
-        for done in range(0, config.updates, _CHUNK):
-            state, losses = advance(state, keys, store, normaliser, jnp.arange(done, done + _CHUNK))
-            curve.append({"update": min(done + _CHUNK, config.updates), "losses": np.asarray(losses)})
-            if not np.isfinite(curve[-1]["losses"]).all():
-                raise InputError(f"{title}: the loss is no longer finite; lower pretrain.learning_rate")
-            bar.update(curve[-1]["update"], message=f"loss {curve[-1]['losses'].mean():.3f}")
+        for chunk in range(begun, len(starts)):
+            first, last = starts[chunk], min(starts[chunk] + _CHUNK, config.updates)
+            state, losses = advance(state, keys, store, normaliser, jnp.arange(first, first + _CHUNK))
+            taken[chunk] = losses
+            lost = [seeds[int(n)] for n in np.flatnonzero(~np.isfinite(taken[chunk]))]
+            if lost:
+                raise InputError(
+                    f"{title}: between updates {first} and {last} the loss of seed {', '.join(map(str, lost))} is no "
+                    "longer finite; lower pretrain.learning_rate"
+                )
+            bar.update(last, message=f"loss {taken[chunk].mean():.3f}")
+            if kept is not None and kept.due:
+                kept.save(chunk + 1, {"state": jax.tree.map(np.asarray, state), "taken": taken})
     params = {**jax.tree.map(np.asarray, state[0]), "head": heads}
     mine, still = _validate(student, state[0], normaliser, corpus, config.steps)
     tokens = config.updates * config.batch * config.steps
@@ -153,7 +177,10 @@ def pretrain(
             jax.tree.map(np.asarray, normaliser),
             np.ones(29, np.float32),
             {**shared, "pretrain_loss": float(mine[n]), "pretrain_loss_still": float(still[n])},
-            [{"update": point["update"], "train_loss": float(point["losses"][n])} for point in curve],
+            [
+                {"update": min(first + _CHUNK, config.updates), "train_loss": float(losses[n])}
+                for first, losses in zip(starts, taken, strict=True)
+            ],
         )
         for n in range(len(seeds))
     ]

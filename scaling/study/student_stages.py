@@ -88,8 +88,10 @@ def pretrain_stage(
 
     def build(work: Path) -> None:
         held, seeds = Corpus.load(corpus.path), range(config.seeds)
-        for seed, trained in zip(seeds, pretrain(student, held, config.pretrain, seeds, config.seed), strict=True):
+        trunks = pretrain(student, held, config.pretrain, seeds, config.seed, work / "training")
+        for seed, trained in zip(seeds, trunks, strict=True):
             save_student(work / f"seed{seed}", trained)
+        forget(work / "training")
 
     return store.stage("pretrained", key, {"corpus": corpus}, PRETRAIN_VERSION, build)
 

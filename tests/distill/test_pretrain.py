@@ -8,7 +8,8 @@ import pytest
 
 from scaling.contract.layout import entries, sensed_state
 from scaling.contract.normaliser import Normaliser
-from scaling.distill import pretrain
+from scaling.distill import checkpoint, pretrain
+from scaling.distill.checkpoint import Rounds
 from scaling.distill.pretrain import SILENT, PretrainConfig
 from scaling.errors import InputError
 from scaling.students import model
@@ -22,6 +23,33 @@ FORWARD = jax.jit(model.forward_both, static_argnums=0)
 def trunks(corpus):
     """Two seeds of the MLP."""
     return pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 6))
+
+
+def test_killed_it_goes_on_to_the_very_same_trunks(trunks, corpus, tmp_path, monkeypatch, capsys):
+    save = Rounds.save
+
+    def last(self, points, state):
+        save(self, points, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
+    for _ in range(2):
+        monkeypatch.setattr(Rounds, "save", last)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 6), work=tmp_path)
+    monkeypatch.setattr(Rounds, "save", save)
+    resumed = pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 6), work=tmp_path)
+    assert "resuming from update 100" in capsys.readouterr().err
+    for one, other in zip(resumed, trunks, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+        assert one.columns == other.columns and one.curve == other.curve
+    with pytest.raises(InputError, match="another group"):
+        pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 7), work=tmp_path)
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_seed_and_updates(corpus):
+    with pytest.raises(InputError, match="between updates 0 and 50 the loss of seed 5"):
+        pretrain.pretrain(STUDENT, corpus, dataclasses.replace(CONFIG, learning_rate=1e30), (5,))
 
 
 def test_hours_are_exact_nested_and_of_the_training_split(corpus):
