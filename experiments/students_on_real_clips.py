@@ -1,6 +1,6 @@
 """Does a Transformer earn its cost over an MLP of its size on real clips, and does either's loss fall with frames?
 
-    python experiments/students_on_real_clips.py               # not timed yet; meant to stay below 50 minutes
+    python experiments/students_on_real_clips.py               # 58 core-minutes
     python experiments/students_on_real_clips.py --rehearse    # the same 60 runs with a few updates; says how long
 
 The 20 minutes of g1_moves (41 clips of a Unitree G1, CC BY 4.0, not kept here) and their kept bank of four experts. MLP
