@@ -49,8 +49,8 @@ STUDIES: dict[str, dict[str, Any]] = {
         "bank": "experiments/banks/g1_moves",
         "motions.path": f"{POOL}/g1_moves",
         "motions.curate": True,
-        "seeds": 4,
-        "dagger.updates": 1200,
+        "seeds": 3,
+        "dagger.updates": 600,
     },
 }
 SHOWN = (
