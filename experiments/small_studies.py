@@ -46,9 +46,9 @@ STUDIES: dict[str, dict[str, Any]] = {
         "closed_loop.starts": 64,
     },
     "data_size": {
-        "bank": "experiments/banks/g1_moves",
         "motions.path": f"{POOL}/g1_moves",
         "motions.curate": True,
+        "bank": "experiments/banks/g1_moves",
         "seeds": 3,
         "dagger.updates": 600,
     },
