@@ -47,7 +47,6 @@ STUDIES: dict[str, dict[str, Any]] = {
     },
     "data_size": {
         "motions.path": f"{POOL}/g1_moves",
-        "motions.curate": True,
         "bank": "experiments/banks/g1_moves",
         "seeds": 3,
         "dagger.updates": 600,
