@@ -16,6 +16,7 @@ from scaling.motion.importers.registry import choose
 from scaling.motion.native import write_npz
 from scaling.motion.paths import motion_paths
 from scaling.motion.quality import problems_of
+from scaling.motion.spikes import SpikeConfig, mend
 
 __all__ = [
     "Given",
@@ -180,7 +181,7 @@ def _report(read: Read) -> dict[str, Any]:
         "joints": read.joints,
         "quaternion": read.quaternion,
         "joint_order": read.joint_order,
-        "problems": [*motion.notes, *problems_of(metrics)],
+        "problems": [*motion.notes, *problems_of(metrics), *_leaps(motion)],
         "evidence": list(read.evidence),
         "name": motion.name,
         "group": motion.group,
@@ -190,6 +191,15 @@ def _report(read: Read) -> dict[str, Any]:
         "score": score_of(metrics, Limits()),
         "retarget": None if read.retarget is None else dict(read.retarget),
     }
+
+
+def _leaps(motion: Motion) -> list[str]:
+    """What an import would mend, or refuse, that no figure shows: a frame or two that no body can reach."""
+    mended = mend(motion, SpikeConfig())
+    words = [f"an import would mend it: {done}" for done in mended.done]
+    if mended.left:
+        words.append(f"an import would refuse it: {len(mended.left)} leaps, the first at {mended.left[0]:.2f} s")
+    return words
 
 
 def inspect_all(path: str | Path) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.errors import InputError
+from scaling.motion.clip import has_pose
 from scaling.motion.importers.joint_order import JointOrder
 from scaling.robot.g1 import FOOT_SPHERE_RADIUS, NQ
 from scaling.robot.kinematics import forward_kinematics, soles
@@ -101,6 +102,8 @@ def _weigh(
 
 
 def _by_convention(rows: Float[np.ndarray, "T 36"], rate_hz: float) -> dict[str, Evidence]:
+    posed = has_pose(rows)
+    rows = rows if posed.all() or posed.sum() < 2 else rows[posed]
     samples = _sampled(rows, rate_hz)
     feet = _feet(samples)
     norms = np.linalg.norm(samples[..., 3:7], axis=-1, keepdims=True)
@@ -191,7 +194,11 @@ def by_bodies(
     readings fit alike, the one that the caller `asked` for is taken. Raises `InputError` where none fits (another
     robot, or an order nobody knows) or where it stays open.
     """
-    frames = np.unique(np.linspace(0, len(root) - 1, min(_BODY_SAMPLES, len(root))).astype(int))
+    posed = np.flatnonzero(np.isfinite(np.concatenate([root, quat, joints], axis=1)).all(axis=1) & quat.any(axis=1))
+    posed = posed[np.isfinite(bodies[posed]).all(axis=(1, 2))]
+    if not len(posed):
+        raise InputError(f"{where}: no frame has a finite pose and finite bodies; fetch the file again.")
+    frames = posed[np.unique(np.linspace(0, len(posed) - 1, min(_BODY_SAMPLES, len(posed))).astype(int))]
     found = []
     for order, convention in readings:
         qpos = np.empty((len(frames), NQ))
