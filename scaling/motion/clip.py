@@ -61,7 +61,7 @@ def clean(motion: Motion) -> Motion:
 
     Frames at its ends that are not finite or have no rotation are cut off, which a note says.
     """
-    motion = _sound(motion)
+    motion = trimmed(motion)
     validate(motion)
     qpos = motion.qpos.copy()
     norms = np.linalg.norm(qpos[:, 3:7], axis=1)
@@ -75,8 +75,8 @@ def clean(motion: Motion) -> Motion:
     return replace(motion, qpos=qpos, notes=notes)
 
 
-def _sound(motion: Motion) -> Motion:
-    """The clip without the frames at its ends that hold no pose; whole where these are more than half of it."""
+def trimmed(motion: Motion) -> Motion:
+    """The clip without frames at its ends that hold no pose; whole where more than half of it has none."""
     if motion.qpos.shape[1] != NQ:
         return motion
     poses = np.flatnonzero(has_pose(motion.qpos))

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.errors import InputError
-from scaling.motion.clip import Motion, clean
+from scaling.motion.clip import Motion, trimmed, validate
 from scaling.motion.importers import evidence
 from scaling.motion.importers.content import Content
 from scaling.motion.importers.joint_order import order_by_limits
@@ -32,7 +32,7 @@ def read(content: Content, given: Given) -> list[Record]:
     rows = parse(value, where) if isinstance(value, str) else _checked(np.asarray(value, np.float64), where)
     rate = timing(content, given)
     # NaN, too few rows and bad norms are told before the convention is asked.
-    clean(Motion(rows, rate.hz, content.path.stem, source=where))
+    validate(trimmed(Motion(rows, rate.hz, content.path.stem, source=where)))
     quaternion, words, remarks = evidence.convention_of(rows, rate.hz, "", given.quaternion, where)
     order, told, doubts = order_by_limits(rows[:, 7:], "mjcf", given.joint_order, where, firm=False)
     qpos = evidence.reorder(rows, quaternion)

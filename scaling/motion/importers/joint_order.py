@@ -17,6 +17,7 @@ _ROLL_ONLY = tuple(
     for place, name in enumerate(JOINT_NAMES)
     if name in ("waist_roll_joint", "waist_pitch_joint") or ("wrist" in name and "wrist_roll" not in name)
 )
+_FRAMES = 1000  # looked at, from all over a clip
 # An order is doubted where joints are so far (rad) beyond their limits in more than this share of frames, and in a
 # tenth of them in another. Read right, no clip at hand has any such frame; in the wrong order, the calmest has 4 %.
 _BEYOND_RAD, _DOUBT_SHARE, _DOUBT_RATIO = 0.1, 0.02, 10.0
@@ -129,7 +130,8 @@ def order_by_limits(
 
 
 def _beyond(order: JointOrder, joints: Float[np.ndarray, "T n"]) -> float:
-    """Share of frames with a joint far beyond its limits, read in this order."""
+    """Share of frames with a joint far beyond its limits, read in this order; frames from all over a long clip."""
+    joints = joints[:: max(1, len(joints) // _FRAMES)]
     low, high = RANGE_LOW[list(order.places)] - _BEYOND_RAD, RANGE_HIGH[list(order.places)] + _BEYOND_RAD
     return float(((joints < low) | (joints > high)).any(axis=1).mean())
 
