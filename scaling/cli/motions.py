@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli.clips import add_given, given_of
 from scaling.cli.output import Grid, Outcome, pairs
 from scaling.cli.parser import Verbs, add, family
 from scaling.errors import InputError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from scaling.motion.augment import AugmentConfig
     from scaling.motion.curate import Verdict
     from scaling.motion.holdout import UnseenConfig
-    from scaling.motion.read import Given
 
 _MANY = 8  # files from which a bar is worth showing
 _NAMED = 32  # clusters of which the words tell the names; the JSON has all
@@ -28,10 +28,7 @@ def add_verbs(verbs: Verbs) -> None:
     import_ = add(rooms, "import", _import, "make a corpus at 50 Hz: curated, cut into segments, split by recording")
     for verb in (inspect, import_):
         verb.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (searched recursively) or glob")
-        verb.add_argument("--rate", type=float, metavar="HZ", help="of files that do not hold theirs")
-        verb.add_argument("--quaternion", choices=("xyzw", "wxyz"), help="of CSV files that cannot tell")
-        verb.add_argument("--joint-order", metavar="ORDER", help="of files that cannot tell: mjcf or isaac")
-        verb.add_argument("--body-model", metavar="NPZ", help="of people in SMPL; else a mean skeleton, which is told")
+        add_given(verb)
     import_.add_argument("--uncurated", action="store_true", help="take every readable clip as it is")
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
@@ -81,13 +78,6 @@ def _watched(files: list[Path], title: str) -> Any:
     return track(files, title) if len(files) > _MANY else files
 
 
-def _given(arguments: argparse.Namespace) -> "Given":
-    from scaling.motion.read import Given
-
-    model = Path(arguments.body_model) if arguments.body_model else None
-    return Given(arguments.rate, arguments.quaternion, arguments.joint_order, model)
-
-
 # Quality figure -> its heading and what it is multiplied by to be read.
 _FIGURES = {
     "float_median_m": ("float cm", 100.0),
@@ -105,7 +95,7 @@ _FIGURES = {
 def _inspect(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.read import inspect
 
-    told = vars(_given(arguments))
+    told = vars(given_of(arguments))
     found = [inspect(file, **told) for file in _watched(_files(arguments.paths), "inspecting")]
     rows = [
         (
@@ -172,7 +162,7 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     unseen, copies = _asked(arguments)
     files = _watched(_files(arguments.paths, arguments.exclude), "reading")
     judged = GatherConfig(curate=None) if arguments.uncurated else None
-    gathered = gather(files, _given(arguments), judged, folder)
+    gathered = gather(files, given_of(arguments), judged, folder)
     whole = build_corpus(list(gathered.clips.values()), config, folder)
     short = {where: motion.name for where, motion in gathered.clips.items() if motion.name in whole.refused}
     dealt = hold_out(whole, unseen, config)

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scaling.cli.clips import add_given, choose_clip, given_of, load_clips
 from scaling.cli.output import Outcome, pairs
 from scaling.cli.parser import Verbs, add
 from scaling.errors import InputError
@@ -19,12 +20,18 @@ _ROLLOUT = "rollout.npz"
 def add_verbs(verbs: Verbs) -> None:
     """`view`."""
     view = add(verbs, "view", _view, "write a video, a picture strip and a self-contained HTML player")
-    view.add_argument("thing", metavar="RUN_OR_CLIP", help="motion file, rollout, quickstart, policy, student or bank")
+    view.add_argument(
+        "thing", metavar="RUN_OR_CLIP", help="motion file, corpus, rollout, quickstart, policy, student or bank"
+    )
     view.add_argument("--out", metavar="DIR", help="default: out/view/NAME")
+    view.add_argument(
+        "--clip", metavar="NAME", help="which one, where a file holds several, or the segment of a corpus"
+    )
     view.add_argument("--motion", metavar="CLIP", help="what a policy, a student or an expert is to track")
     view.add_argument("--assist", type=float, default=0.0, help="harness of training, 0 to 1, where one plays")
     view.add_argument("--expert", type=int, metavar="K", help="who plays, where RUN_OR_CLIP is a bank")
     view.add_argument("--seconds", type=float, default=6.0, metavar="S", help="longest video (default 6)")
+    add_given(view)
 
 
 def _view(arguments: argparse.Namespace) -> Outcome:
@@ -43,6 +50,7 @@ def _view(arguments: argparse.Namespace) -> Outcome:
 
 def _rollout(arguments: argparse.Namespace) -> "Rollout":
     """What there is to see under a path."""
+    from scaling.motion.corpus import is_corpus
     from scaling.policy.archive import is_archive
     from scaling.view.rollout import Rollout
 
@@ -51,6 +59,8 @@ def _rollout(arguments: argparse.Namespace) -> "Rollout":
         kept = path / _ROLLOUT if (path / _ROLLOUT).is_file() else _rendered(path)
         if kept is not None:
             return Rollout.load(kept)
+        if is_corpus(path):
+            return _segment(path, arguments.clip)
         from scaling.cli.actors import find
 
         kind, folder = find(path)
@@ -61,13 +71,24 @@ def _rollout(arguments: argparse.Namespace) -> "Rollout":
         raise InputError(f"{path} is no policy, student or bank: leave --motion out")
     if _is_rollout(path):
         return Rollout.load(path)
-    from scaling.motion.read import motion_paths, read_motion
+    from scaling.motion.read import motion_paths, read_file
 
     files = motion_paths(path)
     if len(files) > 1:
         raise InputError(f"{path} matches {len(files)} files and one can be viewed: name one, such as {files[0]}")
-    motion = read_motion(files[0])
+    motions = [read.motion for read in read_file(files[0], given_of(arguments))]
+    motion = motions[choose_clip([motion.name for motion in motions], arguments.clip, str(files[0]))]
     return Rollout(motion.qpos, None, motion.rate_hz, motion.name)
+
+
+def _segment(folder: Path, name: str | None) -> "Rollout":
+    """One segment of a corpus."""
+    from scaling.motion.corpus import Corpus
+    from scaling.view.rollout import Rollout
+
+    corpus = Corpus.load(folder)
+    index = choose_clip(corpus.names, name, str(folder))
+    return Rollout(corpus.segment(index), None, corpus.rate_hz, corpus.names[index])
 
 
 def _rendered(folder: Path) -> Path | None:
@@ -96,7 +117,6 @@ def _played(arguments: argparse.Namespace) -> "Rollout":
     import numpy as np
 
     from scaling.cli.actors import open_actor
-    from scaling.cli.clips import load_clips
     from scaling.robot.model import CONVERGED
     from scaling.tracking.evaluate import make_player, scores, whole_clips
     from scaling.tracking.physics import CPhysics
@@ -104,20 +124,20 @@ def _played(arguments: argparse.Namespace) -> "Rollout":
     from scaling.view.rollout import Rollout
 
     actor = open_actor(Path(arguments.thing), arguments.expert)
-    clips = load_clips(arguments.motion, "test", actor.window)
-    if len(clips.names) > 1:
-        raise InputError(f"{arguments.motion} holds {len(clips.names)} clips and one can be viewed: name one file")
-    store = pack(clips.qpos)
-    steps = len(clips.qpos[0]) - 1
+    clips = load_clips(arguments.motion, "test", actor.window, given_of(arguments))
+    chosen = choose_clip(clips.names, arguments.clip, arguments.motion)
+    clip = clips.qpos[chosen]
+    store = pack([clip])
+    steps = len(clip) - 1
     play = make_player(CPhysics(CONVERGED), actor.policy, "sonic")
     assist = jnp.asarray(arguments.assist, jnp.float32)
     trace = play(actor.params, store, whole_clips(store, np.zeros(1, int)), assist, steps)
     result, failed = scores(trace), np.flatnonzero(np.asarray(trace.failed[:, 0]))
     return Rollout(
-        qpos=np.concatenate([clips.qpos[0][:1], np.asarray(trace.qpos[:, 0])]),
-        reference=clips.qpos[0],
+        qpos=np.concatenate([clip[:1], np.asarray(trace.qpos[:, 0])]),
+        reference=clip,
         rate_hz=50.0,
-        title=f"{clips.names[0]} by {actor.title}",
+        title=f"{clips.names[chosen]} by {actor.title}",
         assist=arguments.assist,
         failed_at=int(failed[0]) + 1 if len(failed) else None,
         metrics={"survival_s": float(result.seconds[0]), "mpjpe_l_mm": float(result.mpjpe_l_mm[0])},

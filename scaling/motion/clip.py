@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from scaling.errors import InputError
 from scaling.robot.g1 import NQ
@@ -14,6 +14,8 @@ Array = Any
 
 CONTROL_RATE_HZ = 50.0
 NORM_TOLERANCE = 0.05  # quaternion norms off by 2 % are in the wild (float16 pickles) and harmless once rescaled
+
+_ZERO_QUAT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ class Motion:
 
 
 def clean(motion: Motion) -> Motion:
-    """The same clip with exactly unit quaternions, signs continuous over time; raises `InputError` as `validate`."""
+    """The same clip with exactly unit quaternions, signs continuous over time; raises `InputError` as `validate`.
+
+    Frames at its ends that are not finite or have no rotation are cut off, which a note says.
+    """
+    motion = trimmed(motion)
     validate(motion)
     qpos = motion.qpos.copy()
     norms = np.linalg.norm(qpos[:, 3:7], axis=1)
@@ -67,6 +73,28 @@ def clean(motion: Motion) -> Motion:
         qpos[:, 3:7] /= norms[:, None]
     qpos[:, 3:7] = continuous(qpos[:, 3:7])
     return replace(motion, qpos=qpos, notes=notes)
+
+
+def trimmed(motion: Motion) -> Motion:
+    """The clip without frames at its ends that hold no pose; whole where more than half of it has none."""
+    if motion.qpos.shape[1] != NQ:
+        return motion
+    poses = np.flatnonzero(has_pose(motion.qpos))
+    if not len(poses) or poses[-1] + 1 - poses[0] == motion.frames or 2 * len(poses) < motion.frames:
+        return motion
+    start, end = int(poses[0]), int(poses[-1]) + 1
+    cut = [("first", start), ("last", motion.frames - end)]
+    notes = tuple(
+        f"the {which} {count} frames were cut off: they hold no pose (not finite, or a zero quaternion)"
+        for which, count in cut
+        if count
+    )
+    return replace(motion, qpos=motion.qpos[start:end], notes=(*motion.notes, *notes))
+
+
+def has_pose(qpos: Float[np.ndarray, "T 36"]) -> Bool[np.ndarray, "T"]:
+    """Frames that are finite and have a root quaternion that is not zero."""
+    return np.isfinite(qpos).all(axis=1) & (np.abs(qpos[:, 3:7]).max(axis=1) > _ZERO_QUAT)
 
 
 def validate(motion: Motion) -> None:

@@ -26,6 +26,7 @@ class Limits:
     root_jerk_p95_m_s3: float = 1e4
     self_collision_share: float = 0.7
     self_collision_worst_m: float = 0.15
+    root_speed_max_m_s: float = 8.0
     frozen_joints: float = 20.0
 
     def __post_init__(self) -> None:
@@ -46,6 +47,7 @@ _WORDS = {
     "root_jerk_p95_m_s3": "its root jerks",
     "self_collision_share": "its limbs are in each other too often",
     "self_collision_worst_m": "its limbs are too deep in each other",
+    "root_speed_max_m_s": "its root teleports",
     "frozen_joints": "most joints never move",
 }
 

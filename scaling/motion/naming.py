@@ -11,7 +11,7 @@ MANIFEST = "MANIFEST.tsv"
 _SUBJECT = re.compile(r"^(?P<recording>.+?)_(?P<subject>subject\d+)(?:_.*)?$")
 _RATE = re.compile(r"(?<![0-9])(\d{2,3}(?:\.\d+)?)_?hz(?![a-z])", re.IGNORECASE)
 _G1_MOVES = re.compile(r"^[BJM]_(?:[A-Z][a-z]*)*?(Dance|Karate|Move)(?![a-z])")
-_SUFFIXES = (".gz", ".csv", ".npz", ".npy", ".pkl", ".bvh", ".motion", ".bin")
+_SUFFIXES = (".gz", ".csv", ".npz", ".npy", ".pkl", ".bvh", ".amc", ".asf", ".motion", ".bin")
 
 # Folder name of a collection -> its licence, as its own pages state it.
 LICENCES = {"lafan1": "CC BY-NC-ND 4.0", "g1_moves": "CC BY 4.0"}
@@ -19,11 +19,20 @@ LICENCES = {"lafan1": "CC BY-NC-ND 4.0", "g1_moves": "CC BY 4.0"}
 
 @dataclass(frozen=True)
 class Rate:
-    """Frames a second and the evidence for it; `certain` is False where it was only assumed."""
+    """Frames a second and the evidence for it; `certain` is False where it was only assumed.
+
+    `remark` says what the caller must know besides, such as that the file was believed against a flag.
+    """
 
     hz: float
     evidence: str
     certain: bool
+    remark: str = ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should read: the remark, and what an uncertain rate rests on."""
+        return tuple(words for words in ("" if self.certain else self.evidence, self.remark) if words)
 
 
 def clip_name(path: Path) -> str:
@@ -79,7 +88,7 @@ def _manifest(path: Path, _modified_ns: int) -> dict[str, float]:
 
 
 def rate_of(path: Path) -> Rate:
-    """Rate of a file that does not hold it: manifest entry, its neighbours' entries, its name, else 30 Hz assumed."""
+    """Rate of a file that does not hold it: manifest entry, its name, else assumed: its neighbours', or 30 Hz."""
     path = path.resolve()
     neighbours: set[float] = set()
     for depth, folder in enumerate(path.parents[:4]):
@@ -93,11 +102,13 @@ def rate_of(path: Path) -> Rate:
                 return Rate(rates[key], f"{manifest.name} lists {key} at {rates[key]:g} Hz", True)
         prefix = "" if depth == 0 else path.parent.relative_to(folder).as_posix() + "/"
         neighbours |= {hz for key, hz in rates.items() if key.startswith(prefix) and "/" not in key[len(prefix) :]}
-    if len(neighbours) == 1:
-        hz = neighbours.pop()
-        return Rate(hz, f"not listed in {MANIFEST}, but all files beside it are at {hz:g} Hz", True)
     for text in (path.name, path.parent.name):
         match = _RATE.search(text)
         if match:
             return Rate(float(match[1]), f"the name {text!r} says {match[1]} Hz", True)
+    if len(neighbours) == 1:
+        hz = neighbours.pop()
+        return Rate(
+            hz, f"the file does not hold its rate; {hz:g} Hz was assumed from the files beside it in {MANIFEST}", False
+        )
     return Rate(DEFAULT_RATE_HZ, f"the file does not hold its rate; {DEFAULT_RATE_HZ:g} Hz was assumed", False)

@@ -1,5 +1,6 @@
 """Motion files in: one file, a folder searched recursively, or a glob; what cannot be read is refused by name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from scaling.motion import naming, native
 from scaling.motion.clip import Motion, clean
 from scaling.motion.curate import Limits, figures_of, score_of
 from scaling.motion.importers.content import Content, open_content
-from scaling.motion.importers.record import Given, Record
+from scaling.motion.importers.joint_order import ORDERS
+from scaling.motion.importers.record import Given, Record, timing, unheeded
 from scaling.motion.importers.registry import choose
 from scaling.motion.native import write_npz
 from scaling.motion.paths import motion_paths
 from scaling.motion.quality import problems_of
+from scaling.motion.spikes import SpikeConfig, mend
 
 __all__ = [
     "Given",
@@ -31,7 +34,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Read:
-    """A clip with what was found on the way: format, conventions in the file, how many joints it has, the evidence."""
+    """A clip with what was found on the way: format, conventions in the file, how many joints it has, the evidence.
+
+    `retarget` has the figures of one that was made from a person's motion: key-point error, foot slide, penetration,
+    limit hits.
+    """
 
     motion: Motion
     format: str
@@ -39,6 +46,7 @@ class Read:
     joint_order: str
     evidence: tuple[str, ...]
     joints: int
+    retarget: Mapping[str, float | bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,16 @@ def read_file(path: str | Path, given: Given | None = None) -> list[Read]:
     """Every clip of one file, at its own rate, checked and with unit quaternions; raises `InputError`."""
     path = Path(path)
     content = open_content(path)
+    given = given or Given()
     if native.claims(content):
         motion = native.from_content(content)
-        return [Read(motion, native.NAME, "wxyz", "mjcf", ("keys qpos and rate_hz",), motion.qpos.shape[1] - 7)]
+        rate = timing(content, given, (motion.rate_hz, "rate_hz in the file"))
+        remarks = (*rate.notes, *unheeded(given, "wxyz", ORDERS[0]))
+        motion = replace(motion, notes=(*motion.notes, *remarks))
+        seen = ("keys qpos and rate_hz", rate.evidence)
+        return [Read(motion, native.NAME, "wxyz", ORDERS[0].name, seen, motion.qpos.shape[1] - 7)]
     importer = choose(content)
-    return [_named(record, importer.name, content) for record in importer.read(content, given or Given())]
+    return [_named(record, importer.name, content) for record in importer.read(content, given)]
 
 
 def _named(record: Record, form: str, content: Content) -> Read:
@@ -75,7 +88,9 @@ def _named(record: Record, form: str, content: Content) -> Read:
         family=naming.family(record.label or name),
         notes=record.notes,
     )
-    return Read(clean(motion), form, record.quaternion, record.joint_order, record.evidence, record.joints)
+    return Read(
+        clean(motion), form, record.quaternion, record.joint_order, record.evidence, record.joints, record.retarget
+    )
 
 
 def read_motion(
@@ -83,7 +98,7 @@ def read_motion(
 ) -> Motion:
     """The one clip of a file; `InputError` where it cannot be read or holds several.
 
-    `rate_hz`, `quaternion` ("xyzw" or "wxyz") and `joint_order` override what name, manifest and data say.
+    `rate_hz`, `quaternion` ("xyzw" or "wxyz") and `joint_order` are for files that cannot tell: see `Given`.
     """
     found = read_file(path, Given(rate_hz, quaternion, joint_order))
     if len(found) > 1:
@@ -92,14 +107,20 @@ def read_motion(
 
 
 def read_motions(
-    path: str | Path, *, rate_hz: float | None = None, quaternion: str | None = None, joint_order: str | None = None
+    path: str | Path,
+    *,
+    rate_hz: float | None = None,
+    quaternion: str | None = None,
+    joint_order: str | None = None,
+    body_model: Path | None = None,
 ) -> MotionSet:
     """All clips under a PATH; a file that cannot be read is listed in `refused`, and none readable is an error."""
     motions: list[Motion] = []
     refused: dict[str, str] = {}
+    given = Given(rate_hz, quaternion, joint_order, body_model)
     for file in motion_paths(path):
         try:
-            motions += [read.motion for read in read_file(file, Given(rate_hz, quaternion, joint_order))]
+            motions += [read.motion for read in read_file(file, given)]
         except InputError as error:
             refused[str(file)] = str(error)
     if not motions:
@@ -160,7 +181,7 @@ def _report(read: Read) -> dict[str, Any]:
         "joints": read.joints,
         "quaternion": read.quaternion,
         "joint_order": read.joint_order,
-        "problems": [*motion.notes, *problems_of(metrics)],
+        "problems": [*motion.notes, *problems_of(metrics), *_leaps(motion)],
         "evidence": list(read.evidence),
         "name": motion.name,
         "group": motion.group,
@@ -168,7 +189,17 @@ def _report(read: Read) -> dict[str, Any]:
         "licence": motion.licence,
         "quality": metrics,
         "score": score_of(metrics, Limits()),
+        "retarget": None if read.retarget is None else dict(read.retarget),
     }
+
+
+def _leaps(motion: Motion) -> list[str]:
+    """What an import would mend, or refuse, that no figure shows: a frame or two that no body can reach."""
+    mended = mend(motion, SpikeConfig())
+    words = [f"an import would mend it: {done}" for done in mended.done]
+    if mended.left:
+        words.append(f"an import would refuse it: {len(mended.left)} leaps, the first at {mended.left[0]:.2f} s")
+    return words
 
 
 def inspect_all(path: str | Path) -> list[dict[str, Any]]:

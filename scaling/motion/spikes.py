@@ -1,11 +1,13 @@
 """Speeds that no robot and no person reaches: found, repaired where short, cut off at the ends of a clip, else told."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from scaling.motion.clip import Motion, continuous, velocities
+from scaling.motion.ends import grounded
+from scaling.motion.glitches import GlitchConfig, find_glitches
 from scaling.robot.g1 import VELOCITY_LIMIT
 from scaling.robot.rotations import slerp
 
@@ -17,6 +19,8 @@ class SpikeConfig:
     A step is a spike above `root_speed` (m/s), `root_spin` (rad/s) or `joint_speed` (times the motor's limit). It is
     replaced by a straight line over at most `repair_seconds`, if the line is no faster than `calm` times the clip's
     99th percentile and than the motors; else, in the first or last `trim_seconds`, it is cut off with all beyond it.
+    So are frames there whose lowest sole is above `floats` or below -`sinks` (m). Slower leaps of one or two frames are
+    `glitches`; more than `glitches_share` of the frames are not repaired but told as left.
     """
 
     root_speed: float = 8.0
@@ -25,9 +29,13 @@ class SpikeConfig:
     trim_seconds: float = 1.0
     repair_seconds: float = 0.2
     calm: float = 1.5
+    floats: float = 0.15
+    sinks: float = 0.20
+    glitches: GlitchConfig = field(default_factory=GlitchConfig)
+    glitches_share: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("root_speed", "root_spin", "joint_speed", "calm"):
+        for name in ("root_speed", "root_spin", "joint_speed", "calm", "floats", "sinks"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)} must be positive")
         if self.trim_seconds < 0 or self.repair_seconds < 0:
@@ -59,6 +67,37 @@ def find_spikes(motion: Motion, config: SpikeConfig) -> np.ndarray:
 
 def mend(motion: Motion, config: SpikeConfig) -> Mended:
     """Repair what is short, then trim the ends; every change is told, and so is what is left."""
+    found, done, left = motion, tuple[str, ...](), tuple[float, ...]()
+    for step in (_without_spikes, _without_glitches, _on_floor):
+        mended = step(found, config)
+        found, done, left = mended.motion, done + mended.done, left + mended.left
+    return Mended(replace(found, notes=(*motion.notes, *done)) if done else motion, done, left)
+
+
+def _on_floor(motion: Motion, config: SpikeConfig) -> Mended:
+    """The clip without a first and last second that float or sink."""
+    start, end = grounded(motion.qpos, motion.rate_hz, config.trim_seconds, config.floats, config.sinks)
+    cut = {"first": start, "last": motion.frames - end}
+    done = tuple(f"the {which} {n} frames were cut off: they float or sink" for which, n in cut.items() if n)
+    return Mended(replace(motion, qpos=motion.qpos[start:end]) if done else motion, done, ())
+
+
+def _without_glitches(motion: Motion, config: SpikeConfig) -> Mended:
+    """The clip with every leap of one or two frames replaced by a straight line, or told as left if they are many."""
+    found = find_glitches(motion.qpos, motion.rate_hz, config.glitches)
+    if len(found) > max(1.0, config.glitches_share * motion.frames):
+        return Mended(motion, (), tuple(glitch.first / motion.rate_hz for glitch in found))
+    qpos, done = motion.qpos.copy(), []
+    for glitch in found:
+        start, end = glitch.first - 1, glitch.first + glitch.frames
+        qpos[start + 1 : end] = _line(qpos[start], qpos[end], end - start)[1:-1]
+        at = glitch.first / motion.rate_hz
+        done.append(f"a glitch at {at:.2f} s ({glitch}) was replaced by a straight line")
+    return Mended(replace(motion, qpos=qpos) if done else motion, tuple(done), ())
+
+
+def _without_spikes(motion: Motion, config: SpikeConfig) -> Mended:
+    """The clip without steps that are faster than the thresholds, which are repaired, cut off at the ends, or left."""
     rate = motion.rate_hz
     spikes = find_spikes(motion, config)
     if not len(spikes):
@@ -94,7 +133,7 @@ def mend(motion: Motion, config: SpikeConfig) -> Mended:
     qpos = qpos[start:end]
     qpos[:, 3:7] = continuous(qpos[:, 3:7])
     left = tuple(first / rate for first, last in stuck if start <= first and last < end - 1)
-    return Mended(replace(motion, qpos=qpos, notes=(*motion.notes, *done)), tuple(done), left)
+    return Mended(replace(motion, qpos=qpos), tuple(done), left)
 
 
 def _runs(spikes: np.ndarray, gap: int) -> list[tuple[int, int]]:

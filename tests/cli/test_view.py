@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from scaling.motion.corpus import Corpus
 from scaling.motion.read import read_motion
+from scaling.robot.g1 import JOINT_NAMES
 from scaling.view.rollout import Rollout
 
 
@@ -27,6 +29,32 @@ def test_a_clip_alone(call, standing, tmp_path):
     assert report["title"] == "standing"
     assert report["assist"] is None
     assert report["seconds"] == pytest.approx(0.98)
+
+
+def test_a_file_that_must_ask_can_be_viewed_with_its_answer(call, refused, standing, tmp_path):
+    row = read_motion(standing).qpos[0, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]]
+    np.savetxt(tmp_path / "ask.csv", np.tile(row, (60, 1)), delimiter=",", fmt="%.6f")
+    assert "--quaternion xyzw" in refused("view", tmp_path / "ask.csv")
+    report = view(call, tmp_path / "out", tmp_path / "ask.csv", "--quaternion", "xyzw", "--rate", "60")
+    assert report["seconds"] == pytest.approx(59 / 60, abs=0.01)
+
+
+def test_one_clip_of_several_and_a_segment_of_a_corpus(call, refused, clips, tmp_path):
+    qpos = read_motion(clips / "turn.npz").qpos
+    names = ["root", *JOINT_NAMES]
+    arrays = {"frequency": 50.0, "split_points": [0, 60, len(qpos)]}
+    np.savez(tmp_path / "both.npz", qpos=qpos, joint_names=names, **arrays)
+    told = refused("view", tmp_path / "both.npz")
+    assert "--clip" in told and "both:000, both:001" in told
+    assert "'none'" in refused("view", tmp_path / "both.npz", "--clip", "none")
+    report = view(call, tmp_path / "out", tmp_path / "both.npz", "--clip", "001")
+    assert report["title"] == "both:001"
+    call("motions", "import", clips, "--out", tmp_path / "corpus")
+    corpus = Corpus.load(tmp_path / "corpus")
+    assert corpus.names[0] in refused("view", tmp_path / "corpus")
+    report = view(call, tmp_path / "segment", tmp_path / "corpus", "--clip", corpus.names[1])
+    assert report["title"] == corpus.names[1]
+    assert report["seconds"] == pytest.approx((corpus.length[1] - 1) / 50.0)
 
 
 def test_a_rollout_and_whoever_keeps_one(call, standing, tmp_path):

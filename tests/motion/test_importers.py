@@ -84,7 +84,7 @@ def test_a_shuffled_joint_order_is_refused_and_a_still_robot_asked_about(tmp_pat
         read_motion(npz(tmp_path / "shuffled.npz", **tracked(turning, shuffled)))
     zero = Motion(np.concatenate([turning.qpos[:, :7], np.zeros((turning.frames, 29))], axis=1), 50.0, "zero")
     path = npz(tmp_path / "zero.npz", **tracked(zero))
-    with pytest.raises(InputError, match=r"zero\.npz: is it joints (mjcf|isaac).*say which with joint_order"):
+    with pytest.raises(InputError, match=r"zero\.npz: is it joints (mjcf|isaac).*say which with --joint-order"):
         read_motion(path)
     assert read_motion(path, joint_order="isaac").frames == zero.frames
     with pytest.raises(InputError, match="joint order 'bfs' is unknown"):
@@ -289,3 +289,13 @@ def test_a_table_of_lerobot_is_refused_with_what_to_give_instead(tmp_path: Path)
     parquet.write_table(pa.table({"observation.state": [[0.0] * 29]}), path)
     with pytest.raises(InputError, match=r"a Parquet table, as LeRobot keeps its episodes.*36 columns"):
         read_motion(path)
+
+
+def test_a_pickle_of_the_first_protocols_is_read_as_one_and_never_run(tmp_path: Path, turning: Motion) -> None:
+    for protocol in (0, 1):
+        path = pickled(tmp_path / f"clip{protocol}.pkl", gmr(turning, list(range(29))), protocol)
+        np.testing.assert_allclose(read_motion(path).qpos, turning.qpos, atol=1e-9)
+        path = pickled(tmp_path / f"runs{protocol}.pkl", {"fps": 50, "dof_pos": Runs(tmp_path / "ran")}, protocol)
+        with pytest.raises(InputError, match=r"the Python pickle asks for \w+\.mkdir"):
+            read_motion(path)
+    assert not (tmp_path / "ran").exists()

@@ -9,6 +9,8 @@ import numpy as np
 
 from scaling.errors import InputError
 from scaling.motion.human.keypoints import Keypoints, from_joints
+from scaling.motion.importers.content import open_content
+from scaling.motion.naming import clip_name
 from scaling.robot.rotations import from_rotation_vector, quat_conj, quat_mul, rotate
 
 RATE_HZ = 120.0  # of the CMU collection; the files do not hold it
@@ -27,7 +29,7 @@ def read_amc(text: str, path: Path, rate_hz: float) -> Keypoints:
     where = str(path)
     skeleton = _skeleton_beside(path)
     try:
-        bones, parents = _skeleton(skeleton.read_text(errors="replace"))
+        bones, parents = _skeleton(str(open_content(skeleton).value))
         frames = _frames(text)
         positions = _positions(bones, parents, frames)
     except (ValueError, KeyError, IndexError) as error:
@@ -40,9 +42,9 @@ def read_amc(text: str, path: Path, rate_hz: float) -> Keypoints:
 
 
 def _skeleton_beside(path: Path) -> Path:
-    """The ASF file of an AMC file: of its subject, else the only one there."""
-    found = sorted(file for file in path.parent.iterdir() if file.suffix.lower() == ".asf")
-    own = [file for file in found if path.stem.startswith(file.stem)]
+    """The ASF file of an AMC file, gzip or not: of its subject, else the only one there."""
+    found = sorted(file for file in path.parent.iterdir() if file.name.lower().endswith((".asf", ".asf.gz")))
+    own = [file for file in found if clip_name(path).startswith(clip_name(file))]
     if len(own or found) != 1:
         raise InputError(f"{path}: {len(own or found)} ASF skeletons beside it where one is needed; put its own there.")
     return (own or found)[0]

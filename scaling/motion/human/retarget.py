@@ -53,6 +53,10 @@ class Retargeted:
     limit_share: float
     settled: bool
 
+    def figures(self) -> dict[str, float | bool]:
+        """All that is said of it, without the frames."""
+        return {name: value for name, value in vars(self).items() if name not in ("qpos", "rate_hz")}
+
     def __str__(self) -> str:
         return (
             f"key points off by {100 * self.keypoint_error_m:.1f} cm (mean), bearing feet slide at "

@@ -48,11 +48,11 @@ def _clip(clip: Mapping[str, Any], label: str, content: Content, given: Given) -
         raise InputError(f"{where}: its arrays differ in their number of frames; write the file again.")
     own = (number(clip["fps"], "fps", where), "fps in the file") if "fps" in clip else None
     rate = timing(content, given, own)
-    order, words = _order(joints, turns, orders_of(joints.shape[1], where, given.joint_order), where)
+    order, words = _order(joints, turns, orders_of(joints.shape[1], where), where)
     rows = np.concatenate([root, quat, order.lift(joints)], axis=1)
-    convention = given.quaternion or "xyzw"
-    told = evidence.confirm(rows, rate.hz, convention, where) if given.quaternion is None else "given by the caller"
-    notes = order.notes() if rate.certain else (*order.notes(), rate.evidence)
+    convention, told, remarks = evidence.convention_of(rows, rate.hz, "xyzw", given.quaternion, where)
+    remarks += order.unheeded(given.joint_order, "the axes of pose_aa say")
+    notes = (*rate.notes, *remarks, *order.notes())
     qpos = evidence.reorder(rows, convention)
     seen = (rate.evidence, words, told)
     return Record(qpos, rate.hz, convention, order.name, seen, notes, label, joints.shape[1])

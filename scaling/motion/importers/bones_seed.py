@@ -8,10 +8,11 @@ from scaling.motion.importers import evidence
 from scaling.motion.importers.content import Content
 from scaling.motion.importers.joint_order import order_by_name
 from scaling.motion.importers.record import Given, Record, timing
+from scaling.motion.naming import Rate
 from scaling.robot.rotations import from_rotation_vector, quat_mul
 
 NAME = "bones-seed"
-_RATE_HZ = 120.0
+_RATE = Rate(120.0, "the file does not hold its rate; its collection is recorded at 120 Hz", True)
 _PLACE = tuple(f"root_translate{axis}" for axis in "XYZ")
 _TURN = tuple(f"root_rotate{axis}" for axis in "XYZ")
 
@@ -50,14 +51,14 @@ def read(content: Content, given: Given) -> list[Record]:
     joints = np.deg2rad(rows[:, [header.index(f"{name}_dof") for name in names]])
     root = 0.01 * rows[:, [header.index(name) for name in _PLACE]]
     quat = euler_xyz(np.deg2rad(rows[:, [header.index(name) for name in _TURN]]))
-    rate = timing(content, given, (_RATE_HZ, f"the collection is recorded at {_RATE_HZ:g} Hz"))
+    rate = timing(content, given, documented=_RATE)
     qpos = np.concatenate([root, quat, order.lift(joints)], axis=1)
     seen = (
         rate.evidence,
         "columns root_translate (cm), root_rotate (degrees about fixed x, y, z), <joint>_dof (degrees)",
         str(evidence.weigh(qpos, rate.hz)) if len(qpos) > 1 else "one frame",
     )
-    notes = order.notes()
+    notes = (*rate.notes, *order.notes())
     if strangers:
         notes = (*notes, f"{len(strangers)} joints that a G1 does not have were left out ({strangers[0]}, ...)")
     return [Record(qpos, rate.hz, "euler xyz", order.name, seen, notes, joints=len(order.places))]

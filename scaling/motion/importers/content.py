@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -18,6 +19,8 @@ from scaling.motion.importers.unpickle import load_npy, load_pickle, load_torch,
 _GZIP = b"\x1f\x8b"
 _ZLIB = (b"\x78\x01", b"\x78\x9c", b"\x78\xda")
 _WBC = b"NPZ\x00"
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_OLD_PICKLE = re.compile(rb"\([dl]p\d+\n|\(dq|[}\]]q|c[A-Za-z_][\w.]*\n\w+\n")  # protocols 0 and 1 have no mark
 _PARQUET = b"PAR1"
 _POINTER = b"version https://git-lfs"
 
@@ -53,7 +56,7 @@ def open_content(path: Path) -> Content:
         return Content(path, "npy", plain(load_npy(data, where)))
     if data.startswith(_WBC):
         return Content(path, "wbc_fsm", raw_array(data, where))
-    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+    if _PICKLE.match(data) or (_OLD_PICKLE.match(data) and data.rstrip().endswith(b".")):
         return Content(path, "pickle", plain(load_pickle(data, where)))
     if data.startswith(_PARQUET):
         raise InputError(

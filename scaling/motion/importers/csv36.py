@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.errors import InputError
-from scaling.motion.clip import Motion, validate
+from scaling.motion.clip import Motion, trimmed, validate
 from scaling.motion.importers import evidence
 from scaling.motion.importers.content import Content
-from scaling.motion.importers.joint_order import ORDERS, orders_of
+from scaling.motion.importers.joint_order import order_by_limits
 from scaling.motion.importers.record import Given, Record, timing
 from scaling.robot.g1 import NQ
 
@@ -32,16 +32,13 @@ def read(content: Content, given: Given) -> list[Record]:
     rows = parse(value, where) if isinstance(value, str) else _checked(np.asarray(value, np.float64), where)
     rate = timing(content, given)
     # NaN, too few rows and bad norms are told before the convention is asked.
-    validate(Motion(rows, rate.hz, content.path.stem, source=where))
-    if given.quaternion is None:
-        quaternion, words = evidence.detect(rows, rate.hz, where)
-    else:
-        quaternion, words = given.quaternion, f"{given.quaternion}: given by the caller"
-    order = orders_of(29, where, given.joint_order)[0] if given.joint_order else ORDERS[0]
+    validate(trimmed(Motion(rows, rate.hz, content.path.stem, source=where)))
+    quaternion, words, remarks = evidence.convention_of(rows, rate.hz, "", given.quaternion, where)
+    order, told, doubts = order_by_limits(rows[:, 7:], "mjcf", given.joint_order, where, firm=False)
     qpos = evidence.reorder(rows, quaternion)
     qpos = np.concatenate([qpos[:, :7], order.lift(qpos[:, 7:])], axis=1)
-    notes = () if rate.certain else (rate.evidence,)
-    return [Record(qpos, rate.hz, quaternion, order.name, (rate.evidence, words), notes)]
+    notes = (*rate.notes, *remarks, *doubts)
+    return [Record(qpos, rate.hz, quaternion, order.name, (rate.evidence, words, told), notes)]
 
 
 def parse(text: str, where: str) -> Float[np.ndarray, "T 36"]:

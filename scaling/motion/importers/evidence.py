@@ -1,12 +1,13 @@
 """What the data say of conventions: quaternion order by the feet, and joint order by the bodies stored in the file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from scaling.errors import InputError
+from scaling.motion.clip import has_pose
 from scaling.motion.importers.joint_order import JointOrder
 from scaling.robot.g1 import FOOT_SPHERE_RADIUS, NQ
 from scaling.robot.kinematics import forward_kinematics, soles
@@ -101,6 +102,8 @@ def _weigh(
 
 
 def _by_convention(rows: Float[np.ndarray, "T 36"], rate_hz: float) -> dict[str, Evidence]:
+    posed = has_pose(rows)
+    rows = rows if posed.all() or posed.sum() < 2 else rows[posed]
     samples = _sampled(rows, rate_hz)
     feet = _feet(samples)
     norms = np.linalg.norm(samples[..., 3:7], axis=-1, keepdims=True)
@@ -119,23 +122,48 @@ def detect(rows: Float[np.ndarray, "T 36"], rate_hz: float, where: str) -> tuple
     if wrong < _RATIO * right or wrong - right < _MARGIN_M:
         raise InputError(
             f"{where}: is the quaternion in columns 4-7 xyzw or wxyz? The data fit both (xyzw: {found['xyzw']}; "
-            f"wxyz: {found['wxyz']}), so say which with quaternion='xyzw' or quaternion='wxyz'."
+            f"wxyz: {found['wxyz']}), so say which with --quaternion xyzw or --quaternion wxyz."
         )
     return best, f"{best}: {found[best]}; {other} would give: {found[other]}"
 
 
-def confirm(rows: Float[np.ndarray, "T 36"], rate_hz: float, documented: str, where: str) -> str:
-    """Evidence for the convention that a format documents; `InputError` where the feet clearly say the other."""
+def _clearly(said: Evidence, rival: Evidence) -> bool:
+    """Whether the feet speak so much for the rival that documentation or a caller must be wrong."""
+    return said.badness > _DOUBT_RATIO * rival.badness and said.badness - rival.badness > _DOUBT_M
+
+
+def convention_of(
+    rows: Float[np.ndarray, "T 36"], rate_hz: float, documented: str, given: str | None, where: str
+) -> tuple[str, str, tuple[str, ...]]:
+    """(convention, evidence, remarks) of rows in file order; raises `InputError` with the question where in doubt.
+
+    A `documented` convention stands unless the feet clearly say the other; without one ("") the feet tell, and where
+    they cannot, the caller's `given`. A caller is not believed against the documentation or against clear feet.
+    """
+    if not documented and given is None:
+        return *detect(rows, rate_hz, where), ()
     found = _by_convention(rows, rate_hz)
-    (other,) = (name for name in CONVENTIONS if name != documented)
-    said, rival = found[documented].badness, found[other].badness
-    if said > _DOUBT_RATIO * rival and said - rival > _DOUBT_M:
-        raise InputError(
-            f"{where}: this format stores quaternions as {documented}, but is this file's {other}? The data say so "
-            f"({other}: {found[other]}; {documented}: {found[documented]}), so say which with quaternion='xyzw' or "
-            "quaternion='wxyz'."
-        )
-    return f"{documented}, as the format documents: {found[documented]}; {other} would give: {found[other]}"
+    said = documented or str(given)
+    (other,) = (name for name in CONVENTIONS if name != said)
+    figures = f"{found[said]}; {other} would give: {found[other]}"
+    if _clearly(found[said], found[other]):
+        if documented and given is None:
+            raise InputError(
+                f"{where}: this format stores quaternions as {documented}, but is this file's {other}? The data say so "
+                f"({other}: {found[other]}; {documented}: {found[documented]}), so say which with --quaternion {other} "
+                f"or --quaternion {documented}."
+            )
+        if not documented:
+            remark = f"the feet say {other} ({found[other]}): --quaternion is for files that cannot tell"
+            return other, f"{other}: {found[other]}; {said} would give: {found[said]}", (remark,)
+        if given == other:
+            return other, f"{other}: given by the caller, and the feet say so too, against the format's {said}", ()
+        return said, f"{said}: documented and given by the caller, against the feet: {figures}", ()
+    if not documented:
+        return said, f"{said}: given by the caller: {figures}", ()
+    heard = given in (None, documented)
+    remarks = () if heard else (f"the format documents {documented}: --quaternion is for files that cannot tell",)
+    return documented, f"{documented}, as the format documents: {figures}", remarks
 
 
 @dataclass(frozen=True)
@@ -157,14 +185,20 @@ def by_bodies(
     joints: Float[np.ndarray, "T n"],
     bodies: Float[np.ndarray, "T b 3"],
     readings: Sequence[tuple[JointOrder, str]],
+    asked: Callable[[JointOrder, str], bool],
     where: str,
 ) -> tuple[Reading, str]:
     """The reading under which forward kinematics puts the G1's bodies where the file has them, and the evidence.
 
-    `bodies` are in the frame of `root` and `quat` and in any order: each is matched to the nearest. Raises
-    `InputError` where none fits (another robot, or an order nobody knows) or where several fit alike.
+    `bodies` are in the frame of `root` and `quat` and in any order: each is matched to the nearest. Where several
+    readings fit alike, the one that the caller `asked` for is taken. Raises `InputError` where none fits (another
+    robot, or an order nobody knows) or where it stays open.
     """
-    frames = np.unique(np.linspace(0, len(root) - 1, min(_BODY_SAMPLES, len(root))).astype(int))
+    posed = np.flatnonzero(np.isfinite(np.concatenate([root, quat, joints], axis=1)).all(axis=1) & quat.any(axis=1))
+    posed = posed[np.isfinite(bodies[posed]).all(axis=(1, 2))]
+    if not len(posed):
+        raise InputError(f"{where}: no frame has a finite pose and finite bodies; fetch the file again.")
+    frames = posed[np.unique(np.linspace(0, len(posed) - 1, min(_BODY_SAMPLES, len(posed))).astype(int))]
     found = []
     for order, convention in readings:
         qpos = np.empty((len(frames), NQ))
@@ -176,19 +210,23 @@ def by_bodies(
         nearest = gaps.min(axis=2 if bodies.shape[1] >= gaps.shape[1] else 1)
         found.append(Reading(order, convention, float(nearest.mean())))
     told = len({reading.quaternion for reading in found}) > 1
-    best, *others = sorted(found, key=lambda one: one.distance)
-    if not best.distance < _FIT_M:
+    found.sort(key=lambda one: one.distance)
+    if not found[0].distance < _FIT_M:
         raise InputError(
-            f"{where}: the bodies in the file fit the G1 in no known joint order (nearest: {best.words(told)}, "
-            f"{best.distance:.3f} m off on average), so this is another robot or an unknown order; retarget it or give "
-            "the joints' names."
+            f"{where}: the bodies in the file fit the G1 in no known joint order (nearest: {found[0].words(told)}, "
+            f"{found[0].distance:.3f} m off on average), so this is another robot or an unknown order; retarget it or "
+            "give the joints' names."
         )
-    rival = others[0] if others else None
-    if rival and rival.distance < max(_FIT_RATIO * best.distance, best.distance + _FIT_MARGIN_M):
+    limit = max(_FIT_RATIO * found[0].distance, found[0].distance + _FIT_MARGIN_M)
+    alike = [one for one in found if one.distance < limit]
+    wanted = [one for one in alike if asked(one.order, one.quaternion)] if len(alike) > 1 else alike
+    if len(wanted) != 1:
+        one, two = (wanted or alike)[:2]
         raise InputError(
-            f"{where}: is it {best.words(told)} or {rival.words(told)}? The bodies in the file fit both "
-            f"({best.distance:.4f} and {rival.distance:.4f} m), so say which with joint_order='mjcf' or 'isaac' and "
-            "quaternion='xyzw' or 'wxyz'."
+            f"{where}: is it {one.words(told)} or {two.words(told)}? The bodies in the file fit both "
+            f"({one.distance:.4f} and {two.distance:.4f} m), so say which with --joint-order mjcf or isaac and "
+            "--quaternion xyzw or wxyz."
         )
+    best, rival = wanted[0], next((one for one in found if one is not wanted[0]), None)
     words = f"{best.words(told)}: forward kinematics meets the stored bodies to {1e3 * best.distance:.2g} mm on average"
     return best, words + (f"; {rival.words(told)} would be {1e3 * rival.distance:.0f} mm off" if rival else "")

@@ -11,7 +11,8 @@ from scaling.motion.human.bvh import read_bvh
 from scaling.motion.human.keypoints import Keypoints
 from scaling.motion.human.smpl import read_smpl
 from scaling.motion.importers.content import Content
-from scaling.motion.importers.record import Given, Record, number, table
+from scaling.motion.importers.record import Given, Record, number, table, timing
+from scaling.motion.naming import Rate
 
 _SMPL_RATES = ("mocap_framerate", "mocap_frame_rate", "fps")
 
@@ -60,54 +61,52 @@ def read_skeleton(content: Content, given: Given) -> list[Record]:
     raise InputError(f"{content}: a human skeleton in ASF, whose motion is in the AMC files beside it; give those.")
 
 
-def _reader(people_of: Callable[[Content, Given], tuple[Keypoints, str, tuple[str, ...]]]) -> Callable:
-    """An importer that retargets what `people_of` finds: key points, the evidence for their rate, and notes."""
+def _reader(people_of: Callable[[Content, Given], tuple[Keypoints, Rate, tuple[str, ...]]]) -> Callable:
+    """An importer that retargets what `people_of` finds: key points, their rate, and notes."""
 
     def read(content: Content, given: Given) -> list[Record]:
         from scaling.motion.human.retarget import retarget
 
         where = str(content)
-        people, evidence, notes = people_of(content, given)
+        people, rate, notes = people_of(content, given)
         found = retarget(people, where)
-        seen = (evidence, f"retargeted from {people.skeleton}: {found}")
-        notes = (*notes, f"retargeted from human motion on {people.skeleton}: {found}")
-        return [Record(found.qpos, found.rate_hz, "none", "retargeted", seen, notes)]
+        seen = (rate.evidence, f"retargeted from {people.skeleton}: {found}")
+        notes = (*rate.notes, *notes, f"retargeted from human motion on {people.skeleton}: {found}")
+        return [Record(found.qpos, found.rate_hz, "none", "retargeted", seen, notes, retarget=found.figures())]
 
     return read
 
 
-def _bvh(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
+def _bvh(content: Content, given: Given) -> tuple[Keypoints, Rate, tuple[str, ...]]:
     people = read_bvh(content.value, str(content))
-    if given.rate_hz is not None:
-        return Keypoints(people.points, given.rate_hz, people.skeleton), "rate given by the caller", ()
-    return people, f"Frame Time says {people.rate_hz:.4g} Hz", ()
+    return people, timing(content, given, (people.rate_hz, f"Frame Time says {people.rate_hz:.4g} Hz")), ()
 
 
-def _amc(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
-    rate = given.rate_hz or RATE_HZ
-    words = "rate given by the caller" if given.rate_hz else f"AMC does not hold its rate; {RATE_HZ:g} Hz was assumed"
-    return read_amc(content.value, content.path, rate), words, () if given.rate_hz else (words,)
+def _amc(content: Content, given: Given) -> tuple[Keypoints, Rate, tuple[str, ...]]:
+    assumed = Rate(RATE_HZ, f"AMC does not hold its rate; {RATE_HZ:g} Hz was assumed", False)
+    rate = timing(content, given, documented=assumed)
+    return read_amc(content.value, content.path, rate.hz), rate, ()
 
 
-def _smpl(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
+def _smpl(content: Content, given: Given) -> tuple[Keypoints, Rate, tuple[str, ...]]:
     where = str(content)
     name = next((key for key in _SMPL_RATES if key in content.keys), None)
     if given.rate_hz is None and name is None:
         raise InputError(f"{where}: human motion in SMPL without a frame rate; give it with --rate.")
-    rate = given.rate_hz or number(content.value[name], str(name), where)
-    words = "rate given by the caller" if given.rate_hz else f"{name} in the file"
-    return read_smpl(content.value, rate, where, given.body_model), words, ()
+    own = None if name is None else (number(content.value[name], name, where), f"{name} in the file")
+    rate = timing(content, given, own)
+    return read_smpl(content.value, rate.hz, where, given.body_model), rate, ()
 
 
-def _array(content: Content, given: Given) -> tuple[Keypoints, str, tuple[str, ...]]:
+def _array(content: Content, given: Given) -> tuple[Keypoints, Rate, tuple[str, ...]]:
     rows, where = table(content.value, "the array", None, str(content)), str(content)
-    rate = given.rate_hz or arrays.RATE_HZ
-    words = "rate given by the caller" if given.rate_hz else f"the file does not hold its rate; {rate:g} Hz was assumed"
+    assumed = Rate(arrays.RATE_HZ, f"the file does not hold its rate; {arrays.RATE_HZ:g} Hz was assumed", False)
+    rate = timing(content, given, documented=assumed)
     if rows.shape[1] == arrays.SMPLX_WIDTH:
-        people = read_smpl(arrays.smplx_columns(rows), rate, where, given.body_model)
+        people = read_smpl(arrays.smplx_columns(rows), rate.hz, where, given.body_model)
     else:
-        people = arrays.read_headed(rows, rate, where)
-    return people, words, (words, arrays.UNPROVED)
+        people = arrays.read_headed(rows, rate.hz, where)
+    return people, rate, (arrays.UNPROVED,)
 
 
 read_bvh_file = _reader(_bvh)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.errors import InputError
-from scaling.robot.g1 import HOME_JOINTS, JOINT_NAMES, NUM_JOINTS
+from scaling.robot.g1 import HOME_JOINTS, JOINT_NAMES, NUM_JOINTS, RANGE_HIGH, RANGE_LOW
 
 # Isaac Lab lists joints breadth first: place in MJCF order of each joint of that order.
 ISAAC = (0, 6, 12, 1, 7, 13, 2, 8, 14, 3, 9, 15, 22, 4, 10, 16, 23, 5, 11, 17, 24, 18, 25, 19, 26, 20, 27, 21, 28)
@@ -17,6 +17,10 @@ _ROLL_ONLY = tuple(
     for place, name in enumerate(JOINT_NAMES)
     if name in ("waist_roll_joint", "waist_pitch_joint") or ("wrist" in name and "wrist_roll" not in name)
 )
+_FRAMES = 1000  # looked at, from all over a clip
+# An order is doubted where joints are so far (rad) beyond their limits in more than this share of frames, and in a
+# tenth of them in another. Read right, no clip at hand has any such frame; in the wrong order, the calmest has 4 %.
+_BEYOND_RAD, _DOUBT_SHARE, _DOUBT_RATIO = 0.1, 0.02, 10.0
 # Left out -> what the rest is called.
 _SETS = {(): "", _WRISTS: " without wrists", _ROLL_ONLY: " with one waist and one wrist joint"}
 # Names of the older G1 whose arms have an elbow of two joints.
@@ -39,6 +43,16 @@ class JointOrder:
     def missing(self) -> tuple[str, ...]:
         """Joints of the G1 that the file does not hold."""
         return tuple(name for place, name in enumerate(JOINT_NAMES) if place not in self.places)
+
+    def is_called(self, given: str) -> bool:
+        """Whether a caller means this order, by its full name or by "mjcf" or "isaac"."""
+        return given in (self.name, self.name.split()[0])
+
+    def unheeded(self, given: str | None, says: str) -> tuple[str, ...]:
+        """The remark for a caller who named another order than the file tells."""
+        if given is None or self.is_called(given):
+            return ()
+        return (f"{says} {self.name}: --joint-order is for files that cannot tell",)
 
     def lift(self, joints: Float[np.ndarray, "T n"]) -> Float[np.ndarray, "T 29"]:
         """All 29 joints (rad, MJCF order); those that the file does not hold are at their default."""
@@ -69,20 +83,57 @@ ORDERS = _orders()
 """Every order that a file without names may have."""
 
 
-def orders_of(count: int, where: str, given: str | None) -> tuple[JointOrder, ...]:
-    """The orders of `count` joints, narrowed to the caller's, which may be a full name or just "mjcf" or "isaac"."""
+def orders_of(count: int, where: str) -> tuple[JointOrder, ...]:
+    """The orders of `count` joints; `InputError` where a G1 has not so many."""
     found = tuple(order for order in ORDERS if len(order.places) == count)
     if not found:
         raise InputError(
             f"{where}: {count} joints, but a G1 has {NUM_JOINTS} or 23; this is another robot, so retarget it."
         )
-    if given is None:
-        return found
-    kept = tuple(order for order in found if given in (order.name, order.name.split()[0]))
-    if not kept:
-        known = ", ".join(repr(order.name) for order in found)
-        raise InputError(f"{where}: joint order {given!r} is unknown for {count} joints; choose one of {known}.")
-    return kept
+    return found
+
+
+def order_by_limits(
+    joints: Float[np.ndarray, "T n"], documented: str | None, given: str | None, where: str, firm: bool = True
+) -> tuple[JointOrder, str, tuple[str, ...]]:
+    """The order of joints without names or bodies, the evidence, and remarks.
+
+    The `documented` order stands unless the joints' limits speak clearly for another; then, or where none is documented
+    for so many joints, the caller is asked. An order that is usual but not documented (`firm` False) yields to `given`.
+    """
+    orders = orders_of(joints.shape[1], where)
+    beyond = {order: _beyond(order, joints) for order in orders}
+    usual = next((order for order in orders if order.name == documented), None)
+    asked = [order for order in orders if given is not None and order.is_called(given)]
+    wanted = usual if usual is not None and (firm or not asked) else asked[0] if len(asked) == 1 else None
+    if wanted is None:
+        raise InputError(
+            f"{where}: in which order are its {joints.shape[1]} joints? It has neither names nor bodies that tell, so "
+            f"say which with --joint-order and one of {', '.join(repr(order.name) for order in orders)}."
+        )
+    best = min(orders, key=lambda order: beyond[order])
+    shares = f"{100 * beyond[wanted]:.0f} % of frames beyond the joints' limits"
+    words = f"{shares}, as {best.name} {100 * beyond[best]:.0f} %"
+    doubted = beyond[wanted] > max(_DOUBT_SHARE, _DOUBT_RATIO * beyond[best])
+    if not doubted:
+        said = "the format documents it" if wanted is usual and firm else "given by the caller" if asked else "as usual"
+        return wanted, f"joints {wanted.name}: {said}; {shares}", wanted.unheeded(given, "the format documents")
+    if best in asked or (wanted in asked and wanted is usual):
+        chosen = best if best in asked else wanted
+        return chosen, f"joints {chosen.name}: given by the caller; as {wanted.name} {words}", ()
+    if best is usual:
+        return best, f"joints {best.name}: as {wanted.name} {words}", best.unheeded(given, "the joints' limits say")
+    raise InputError(
+        f"{where}: are its joints in {wanted.name} order, or is this file's {best.name}? As {wanted.name} {words}, so "
+        f"say which with --joint-order {best.name.split()[0]}, or repair the file."
+    )
+
+
+def _beyond(order: JointOrder, joints: Float[np.ndarray, "T n"]) -> float:
+    """Share of frames with a joint far beyond its limits, read in this order; frames from all over a long clip."""
+    joints = joints[:: max(1, len(joints) // _FRAMES)]
+    low, high = RANGE_LOW[list(order.places)] - _BEYOND_RAD, RANGE_HIGH[list(order.places)] + _BEYOND_RAD
+    return float(((joints < low) | (joints > high)).any(axis=1).mean())
 
 
 def order_by_name(names: Sequence[str], where: str) -> tuple[JointOrder, tuple[str, ...]]:

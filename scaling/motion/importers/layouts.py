@@ -9,8 +9,9 @@ import numpy as np
 from scaling.errors import InputError
 from scaling.motion.importers import evidence
 from scaling.motion.importers.content import Content
-from scaling.motion.importers.joint_order import JointOrder, order_by_name, orders_of
+from scaling.motion.importers.joint_order import JointOrder, order_by_limits, order_by_name, orders_of
 from scaling.motion.importers.record import Given, Record, number, table, texts, timing
+from scaling.motion.naming import Rate
 from scaling.robot.g1 import BODY_NAMES
 
 
@@ -22,6 +23,7 @@ class Layout:
     the first seven columns of `qpos`. `quaternion` "" is told by the feet. `body_frame`: "world", or "pelvis" where
     bodies are given as seen from it.
     `joint_order`: the documented order where neither names nor bodies tell; None is refused then.
+    `rate` "" is a format that holds none and documents `documented_rate`.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Layout:
     joint_names: str = ""
     body_names: str = ""
     joint_order: str | None = None
+    documented_rate: Rate | None = None
     never: frozenset[str] = frozenset()
 
     def claims(self, content: Content) -> bool:
@@ -50,43 +53,45 @@ class Layout:
     def read(self, content: Content, given: Given) -> list[Record]:
         """The one clip of a file."""
         values, where = content.value, str(content)
-        rate = timing(content, given, (number(values[self.rate], self.rate, where), f"{self.rate} in the file"))
+        rate = self._rate(content, given)
         root, quat, joints = self._pose(values, where)
-        bodies = values.get(self.bodies)
-        names = texts(values[self.joint_names]) if self.joint_names in values else None
+        named = self._named(values, joints.shape[1], where)
         seen: tuple[str, ...] = (rate.evidence,)
-        strangers: tuple[str, ...] = ()
-        orders: tuple[JointOrder, ...]
-        if names is not None:
-            if len(names) != joints.shape[1]:
-                raise InputError(
-                    f"{where}: {len(names)} joint names for {joints.shape[1]} columns; write the file again."
-                )
-            order, strangers = order_by_name(names, where)
-            orders = (order,)
-            seen = (*seen, f"{self.joint_names} names the joints")
+        notes: tuple[str, ...] = rate.notes
+        convention = ""
+        if self.bodies in values and values[self.bodies] is not None:
+            order, convention, told, remarks = self._fit(root, quat, joints, values, named, given, where)
+        elif named is not None:
+            order, told = named[0], f"joints {named[0].name}: {self.joint_names} names them"
+            remarks = order.unheeded(given.joint_order, "the joints' names say")
         else:
-            orders = orders_of(joints.shape[1], where, given.joint_order)
-        if bodies is not None:
-            order, fit = self._fit(root, quat, joints, self._places(values, where), orders, given, where)
-            seen = (*seen, fit)
-        elif names is None:
-            order = self._documented(orders, joints.shape[1], where)
-            seen = (*seen, f"{joints.shape[1]} joints {order.name}: the format documents it")
-        qpos = np.concatenate([root, quat, order.lift(joints)], axis=1)
-        convention = given.quaternion or self.quaternion
-        if given.quaternion is not None:
-            seen = (*seen, f"{convention}: given by the caller")
-        elif not convention:
-            convention, words = evidence.detect(qpos, rate.hz, where)
-            seen = (*seen, words)
-        elif bodies is None or self.body_frame == "pelvis":
-            seen = (*seen, evidence.confirm(qpos, rate.hz, convention, where))
-        notes = order.notes()
+            order, told, remarks = order_by_limits(joints, self.joint_order, given.joint_order, where)
+        seen, notes = (*seen, told), (*notes, *remarks, *order.notes())
+        strangers = named[1] if named is not None else ()
         if strangers:
             notes = (*notes, f"{len(strangers)} joints that a G1 does not have were left out ({strangers[0]}, ...)")
+        qpos = np.concatenate([root, quat, order.lift(joints)], axis=1)
+        if not convention:
+            convention, told, remarks = evidence.convention_of(qpos, rate.hz, self.quaternion, given.quaternion, where)
+            seen, notes = (*seen, told), (*notes, *remarks)
         qpos = evidence.reorder(qpos, convention)
         return [Record(qpos, rate.hz, convention, order.name, seen, notes, joints=joints.shape[1])]
+
+    def _rate(self, content: Content, given: Given) -> Rate:
+        """What the file holds, else what the format documents."""
+        if self.rate:
+            own = number(content.value[self.rate], self.rate, str(content))
+            return timing(content, given, (own, f"{self.rate} in the file"))
+        return timing(content, given, documented=self.documented_rate)
+
+    def _named(self, values: Any, count: int, where: str) -> tuple[JointOrder, tuple[str, ...]] | None:
+        """The order that names tell, and the names of no joint; None where there are none."""
+        if self.joint_names not in values:
+            return None
+        names = texts(values[self.joint_names])
+        if len(names) != count:
+            raise InputError(f"{where}: {len(names)} joint names for {count} columns; write the file again.")
+        return order_by_name(names, where)
 
     def _pose(self, values: Any, where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Root (m), root quaternion in the file's convention, and joints (rad) in the file's order."""
@@ -124,37 +129,37 @@ class Layout:
         root: np.ndarray,
         quat: np.ndarray,
         joints: np.ndarray,
-        places: np.ndarray,
-        orders: tuple[JointOrder, ...],
+        values: Any,
+        named: tuple[JointOrder, tuple[str, ...]] | None,
         given: Given,
         where: str,
-    ) -> tuple[JointOrder, str]:
-        """The joint order that the bodies prove; in the world's frame they prove the quaternion's as well."""
+    ) -> tuple[JointOrder, str, str, tuple[str, ...]]:
+        """Order, convention ("" where bodies cannot prove it: seen from the pelvis), evidence and remarks."""
+        places = self._places(values, where)
         if len(places) != len(joints):
             raise InputError(f"{where}: {len(places)} frames of bodies for {len(joints)} of joints; write it again.")
-        conventions = (given.quaternion,) if given.quaternion else evidence.CONVENTIONS
-        if self.body_frame == "pelvis":
+        orders = (named[0],) if named is not None else orders_of(joints.shape[1], where)
+        in_world = self.body_frame == "world"
+        if not in_world:
             root, quat = np.zeros_like(root), np.tile([1.0, 0.0, 0.0, 0.0], (len(root), 1))
-            conventions = ("wxyz",)
-        found, words = evidence.by_bodies(root, quat, joints, places, list(product(orders, conventions)), where)
-        if self.body_frame == "world" and not given.quaternion and found.quaternion != self.quaternion:
+        readings = list(product(orders, evidence.CONVENTIONS if in_world else ("wxyz",)))
+
+        def asked(order: JointOrder, convention: str) -> bool:
+            right = given.joint_order is None or named is not None or order.is_called(given.joint_order)
+            return right and (not in_world or given.quaternion in (None, convention))
+
+        found, words = evidence.by_bodies(root, quat, joints, places, readings, asked, where)
+        remarks = found.order.unheeded(given.joint_order, "the bodies say")
+        if not in_world:
+            return found.order, "", words, remarks
+        if found.quaternion not in (self.quaternion, given.quaternion):
             raise InputError(
                 f"{where}: {self.name} stores quaternions as {self.quaternion}, but the bodies in this file say "
-                f"{found.quaternion}; give quaternion='{found.quaternion}' if that is right."
+                f"{found.quaternion}; give --quaternion {found.quaternion} if that is right."
             )
-        return found.order, words
-
-    def _documented(self, orders: tuple[JointOrder, ...], count: int, where: str) -> JointOrder:
-        """The only order left, or the documented one of as many joints."""
-        if len(orders) == 1:
-            return orders[0]
-        named = [order for order in orders if order.name == self.joint_order]
-        if not named:
-            raise InputError(
-                f"{where}: in which order are its {count} joints? It has neither names nor bodies that tell "
-                f"({', '.join(order.name for order in orders)}), so give the joints' names or joint_order."
-            )
-        return named[0]
+        if given.quaternion not in (None, found.quaternion):
+            remarks += (f"the bodies say {found.quaternion}: --quaternion is for files that cannot tell",)
+        return found.order, found.quaternion, words, remarks
 
 
 _TRACKED = frozenset({"fps", "joint_pos", "body_pos_w", "body_quat_w"})

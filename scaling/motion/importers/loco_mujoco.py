@@ -50,19 +50,18 @@ def read(content: Content, given: Given) -> list[Record]:
     edges = np.asarray(values["split_points"]).ravel().astype(int)
     if len(edges) < 2 or edges[0] < 0 or edges[-1] > len(qpos) or (np.diff(edges) <= 0).any():
         raise InputError(f"{where}: split_points {edges.tolist()[:4]} do not cut {len(qpos)} frames; write it again.")
-    notes = order.notes()
+    notes = (*rate.notes, *order.unheeded(given.joint_order, "the joints' names say"), *order.notes())
     if strangers:
         notes = (*notes, f"{len(strangers)} joints that a G1 does not have were left out ({strangers[0]}, ...)")
     found = []
     for index, (start, end) in enumerate(pairwise(edges)):
         part = qpos[start:end]
         rows = np.concatenate([part[:, :7], order.lift(part[:, 7:])], axis=1)
-        convention = given.quaternion or "wxyz"
-        told = "given by the caller" if given.quaternion else evidence.confirm(rows, rate.hz, convention, where)
+        convention, told, remarks = evidence.convention_of(rows, rate.hz, "wxyz", given.quaternion, where)
         seen = (rate.evidence, "joint_names names the joints", told)
         label = f"{index:03d}" if len(edges) > 2 else ""
         rows = evidence.reorder(rows, convention)
-        found.append(Record(rows, rate.hz, convention, order.name, seen, notes, label, len(order.places)))
+        found.append(Record(rows, rate.hz, convention, order.name, seen, (*notes, *remarks), label, len(order.places)))
     return found
 
 
@@ -82,6 +81,7 @@ def read_old(content: Content, given: Given) -> list[Record]:
     rate = timing(content, given, _rate(content, columns))
     qpos = np.concatenate([root, quat, order.lift(joints)], axis=1)
     notes = (
+        *rate.notes,
         "the old G1's hip, knee and ankle were turned to today's zero and its root raised by 3.0 cm for the longer leg",
         *order.notes(),
     )
