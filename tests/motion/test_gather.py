@@ -151,7 +151,7 @@ def test_gather_refuses_with_reasons_unless_told_not_to_judge(tmp_path: Path) ->
     found = gather(files)
     assert list(found.clips) == [str(files[0])]
     assert found.refused[str(files[1])].startswith(f"{files[1]}: its feet float")
-    everything = gather(files, config=GatherConfig(curate=None))
+    everything = gather(files, config=GatherConfig(judged=False))
     assert list(everything.clips) == [str(file) for file in files]
     with pytest.raises(InputError, match=r"flying\.npz: its feet float"):
         gather(files[1:])
@@ -162,7 +162,7 @@ def test_a_warped_copy_of_a_real_take_does_not_cross_a_split(shared: Path, tmp_p
     walk = read_motion(pool / "lafan1" / "walk1_subject1.csv.gz")
     slow = replace(warp(crop(walk, 300, 2000), 0.95), group="another recording")
     files = [write_npz(slow, tmp_path / "slow.npz"), *sorted((pool / "lafan1").glob("walk[13]_subject[1-3].csv.gz"))]
-    found = gather(files, config=GatherConfig(curate=None))
+    found = gather(files, config=GatherConfig(judged=False))
     assert found.duplicates == []
     groups = {Path(where).name.split(".")[0]: motion.group for where, motion in found.clips.items()}
     assert groups["slow"] == groups["walk1_subject1"] == groups["walk1_subject2"] == "another recording"
@@ -177,7 +177,7 @@ def test_overlapping_crops_of_one_take_do_not_cross_a_split(shared: Path, tmp_pa
         write_npz(replace(crop(whole, *part), group=f"part{number}"), tmp_path / f"part{number}.npz")
         for number, part in enumerate(parts)
     ]
-    found = gather(files, config=GatherConfig(curate=None))
+    found = gather(files, config=GatherConfig(judged=False))
     assert found.duplicates == []
     assert [motion.group for motion in found.clips.values()] == ["part0"] * 3
 
