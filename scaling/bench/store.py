@@ -33,7 +33,7 @@ from scaling.record.progress import Progress
 from scaling.record.timing import medians
 
 SIZES = {"0.2M": 200_000, "2M": 2_000_000, "20M": 20_000_000}
-_PLAN = 2_000_000_000
+PLAN = 2_000_000_000
 _SECONDS = 1.0  # of drawing, after as much again unheeded
 _BATCH = 1024
 _TARGETS = {"map": 400_000.0, "shards": 10_000.0}
@@ -160,14 +160,14 @@ def _write_rates(store: Store, folder: Path) -> Generator[Row, None, dict[str, f
 
 def _plan(rates: dict[str, float], index: float, imported: float, drawn: dict[str, float]) -> Iterator[Row]:
     """What 2 billion frames take at these rates; a pass is as many windows of 32 frames as hold every frame once."""
-    yield Row("plan_2B_shards", np.ceil(_PLAN * FRAME_BYTES / StoreConfig().shard_bytes), "files")
-    yield Row("plan_2B_bytes", _PLAN * FRAME_BYTES / 1e9, "GB")
-    yield Row("plan_2B_index", _PLAN * index / 1e9, "GB")
+    yield Row("plan_2B_shards", np.ceil(PLAN * FRAME_BYTES / StoreConfig().shard_bytes), "files")
+    yield Row("plan_2B_bytes", PLAN * FRAME_BYTES / 1e9, "GB")
+    yield Row("plan_2B_index", PLAN * index / 1e9, "GB")
     hours = {"import": imported, "write": rates["write"], "map": rates["map"]}
     for name, rate in hours.items():
-        yield Row(f"plan_2B_{name}", _PLAN / rate / 60.0, "core-minutes", higher_is_better=False)
+        yield Row(f"plan_2B_{name}", PLAN / rate / 60.0, "core-minutes", higher_is_better=False)
     for path, rate in drawn.items():
-        yield Row(f"plan_2B_pass_{path}", _PLAN / 32 / rate / 60.0, "core-minutes", higher_is_better=False)
+        yield Row(f"plan_2B_pass_{path}", PLAN / 32 / rate / 60.0, "core-minutes", higher_is_better=False)
 
 
 def _check_room(folder: Path, frames: int) -> None:

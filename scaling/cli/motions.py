@@ -14,10 +14,11 @@ from scaling.errors import InputError
 
 if TYPE_CHECKING:
     from scaling.motion.augment import AugmentConfig
-    from scaling.motion.curate import Verdict
+    from scaling.motion.curate import CurateConfig, Verdict
     from scaling.motion.holdout import UnseenConfig
 
 _MANY = 8  # files from which a bar is worth showing
+_SET = "override a threshold (limits.foot_slide_m_s=.8, spikes.root_speed=6, duplicates.same_rad=.01)"
 _NAMED = 32  # clusters of which the words tell the names; the JSON has all
 
 
@@ -30,6 +31,7 @@ def add_verbs(verbs: Verbs) -> None:
         verb.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (searched recursively) or glob")
         add_given(verb)
     import_.add_argument("--uncurated", action="store_true", help="take every readable clip as it is")
+    import_.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help=_SET)
     import_.add_argument("--out", required=True, metavar="CORPUS", help="folder of the corpus")
     import_.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave these files out")
     import_.add_argument("--min-seconds", type=float, default=4.0, metavar="S", help="shortest segment (default 4)")
@@ -144,6 +146,18 @@ def _asked(arguments: argparse.Namespace) -> "tuple[UnseenConfig, AugmentConfig]
         raise InputError(f"{error}; change --test-clusters, --speeds or --headings") from None
 
 
+def _thresholds(settings: list[str]) -> "CurateConfig":
+    """The thresholds of curation, some of them overridden."""
+    from scaling.cli.pipeline import overrides
+    from scaling.motion.curate import CurateConfig
+    from scaling.record.override import override
+
+    config = CurateConfig()
+    for path, value in overrides(settings).items():
+        config = override(config, path, value)
+    return config
+
+
 def _import(arguments: argparse.Namespace) -> Outcome:
     from scaling.motion.augment import augmented, settings
     from scaling.motion.corpus import CorpusConfig, build_corpus
@@ -161,7 +175,7 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     folder = Path(arguments.out)
     unseen, copies = _asked(arguments)
     files = _watched(_files(arguments.paths, arguments.exclude), "reading")
-    judged = GatherConfig(curate=None) if arguments.uncurated else None
+    judged = GatherConfig(_thresholds(arguments.set), not arguments.uncurated)
     gathered = gather(files, given_of(arguments), judged, folder)
     whole = build_corpus(list(gathered.clips.values()), config, folder)
     short = {where: motion.name for where, motion in gathered.clips.items() if motion.name in whole.refused}
@@ -174,9 +188,11 @@ def _import(arguments: argparse.Namespace) -> Outcome:
     scores = {where: verdict.score for where, verdict in gathered.verdicts.items()}
     takes = {motion.name: Provenance(where, scores.get(where)) for where, motion in gathered.clips.items()}
     with contextlib.closing(track(augmented(dealt, copies), "writing segments")) as segments:
-        corpus = write_corpus(folder, segments, dealt.refused, settings(dealt, copies), takes)
+        told = settings(dealt, copies) | judged.told()
+        corpus = write_corpus(folder, segments, refused, told, takes, duplicates=gathered.duplicates)
     verdicts = {
         where: {"score": one.score, "figures": one.figures, "done": one.done, "reasons": one.reasons}
+        | ({"retarget": gathered.retargets[where]} if where in gathered.retargets else {})
         for where, one in gathered.verdicts.items()
     }
     write_json(folder / "quality.json", verdicts)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from scaling.motion.clip import Motion
 from scaling.motion.collisions import collisions
+from scaling.motion.duplicates import DuplicateConfig
 from scaling.motion.quality import quality
 from scaling.motion.spikes import SpikeConfig, mend
 
@@ -54,10 +55,11 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class CurateConfig:
-    """Spikes and limits."""
+    """Spikes, limits, and when two clips are the same: every threshold of what a corpus takes."""
 
     spikes: SpikeConfig = field(default_factory=SpikeConfig)
     limits: Limits = field(default_factory=Limits)
+    duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
 
 
 @dataclass(frozen=True)

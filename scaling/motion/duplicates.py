@@ -1,15 +1,16 @@
-"""Clips that hold the same motion, whatever their format, rate, crop, side or pace: found by a stretch of legs."""
+"""Clips that hold the same motion, whatever their format, rate, crop, side or pace: found by stretches of legs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.lib.stride_tricks import sliding_window_view
 
 from scaling.motion.augment import MIRROR_JOINTS, MIRROR_SIGNS, SPEEDS
 from scaling.motion.clip import Motion
+from scaling.motion.nearest import Table
 from scaling.record.progress import track
 from scaling.robot.g1 import JOINT_NAMES
 
@@ -17,9 +18,9 @@ _MANY = 16  # clips from which a bar is worth showing
 _EQUAL = 1e-5  # m and rad: what writing a clip as text may cost it
 # The joints that every format holds: legs and the waist's yaw.
 _COLUMNS = [place for place, name in enumerate(JOINT_NAMES) if place < 12 or name == "waist_yaw_joint"]
+_PLACES = [7 + place for place in _COLUMNS]  # in qpos
 _SWAP = [_COLUMNS.index(place) for place in MIRROR_JOINTS[_COLUMNS]]
 _SIGN = MIRROR_SIGNS[_COLUMNS]
-_BLOCK = 1024  # windows of a clip, and probes, that are compared at a time: some megabytes
 # How far from a coarse pace the exact one may be: half of the steps between them, in ever finer steps.
 _PACES = (np.linspace(-0.025, 0.025, 11), np.linspace(-0.004, 0.004, 9))
 
@@ -28,12 +29,15 @@ _PACES = (np.linspace(-0.025, 0.025, 11), np.linspace(-0.004, 0.004, 9))
 class DuplicateConfig:
     """When two clips are the same.
 
-    The liveliest `seconds` of one are laid over the other at `coarse_hz`; where they lie within `near_rad` (root mean
-    square), they are compared at `fine_hz` to `same_rad` and to `same_part` of the stretch's own spread. A stretch that
-    spreads less than `still_rad` tells nothing. Both are tried at each of `speeds`, and at the fine rate between them.
+    The liveliest `seconds` of each `block_seconds` of one are laid over the other at `coarse_hz`; where they lie within
+    `near_rad` (root mean square), they are compared at `fine_hz` to `same_rad` and to `same_part` of the stretch's own
+    spread. A stretch that spreads less than `still_rad` tells nothing. So clips that share twice `block_seconds` of
+    moving legs share a whole stretch. The liveliest of a clip is tried at each of `speeds`, and at the fine rate
+    between them, as it is and mirrored.
     """
 
     seconds: float = 3.0
+    block_seconds: float = 6.0
     coarse_hz: float = 10.0
     fine_hz: float = 60.0
     near_rad: float = 0.15
@@ -45,6 +49,8 @@ class DuplicateConfig:
     def __post_init__(self) -> None:
         if not 0 < self.same_rad < self.near_rad or not 0 < self.coarse_hz <= self.fine_hz or self.seconds <= 0:
             raise ValueError(f"thresholds and rates must be positive and in order: {self}")
+        if self.block_seconds < self.seconds:
+            raise ValueError(f"block_seconds {self.block_seconds}: at least seconds {self.seconds}")
         if 1.0 not in self.speeds or min(self.speeds) <= 0.1:
             raise ValueError(f"speeds {self.speeds}: above .1, and 1 among them")
 
@@ -76,8 +82,8 @@ def _legs_at(motion: Motion, seconds: Float[np.ndarray, "n"]) -> Float[np.ndarra
     at = np.clip(seconds * motion.rate_hz, 0.0, motion.frames - 1)
     low = np.minimum(np.floor(at + 1e-9).astype(int), max(motion.frames - 2, 0))
     high = np.minimum(low + 1, motion.frames - 1)
-    legs = motion.qpos[:, 7:][:, _COLUMNS]
-    return legs[low] + np.clip(at - low, 0.0, 1.0)[:, None] * (legs[high] - legs[low])
+    below, above = (motion.qpos[rows][:, _PLACES] for rows in (low, high))
+    return below + np.clip(at - low, 0.0, 1.0)[:, None] * (above - below)
 
 
 def _legs(motion: Motion, rate_hz: float) -> Float[np.ndarray, "T 13"]:
@@ -90,15 +96,19 @@ def mirror_legs(legs: Float[np.ndarray, "T 13"]) -> Float[np.ndarray, "T 13"]:
     return legs[:, _SWAP] * _SIGN
 
 
-def _liveliest(legs: Float[np.ndarray, "T 13"], count: int) -> int:
-    """First frame of the stretch of `count` frames that moves most."""
+def _liveliest(legs: Float[np.ndarray, "T 13"], count: int, block: int) -> list[int]:
+    """First frames of the stretches of `count` frames that move most in each `block` frames, the liveliest first."""
     stir = np.concatenate([[0.0], np.cumsum(np.square(np.diff(legs, axis=0)).sum(axis=1))])
-    return int(np.argmax(stir[count - 1 :] - stir[: len(stir) - count + 1]))
+    moved = stir[count - 1 :] - stir[: len(stir) - count + 1]
+    edges = range(0, len(moved), block)
+    firsts = [edge + int(np.argmax(moved[edge : max(edge + 1, edge + block - count + 1)])) for edge in edges]
+    whole = int(np.argmax(moved))
+    return [whole, *(first for first in firsts if first != whole)]
 
 
 @dataclass(frozen=True)
 class _Probe:
-    """The liveliest stretch of a clip as it would be played `speed` times as fast, from second `start` of the clip."""
+    """A lively stretch of a clip as it would be played `speed` times as fast, from second `start` of the clip."""
 
     clip: int
     mirrored: bool
@@ -111,67 +121,42 @@ def find_matches(motions: Sequence[Motion], config: DuplicateConfig | None = Non
     """Pairs of clips that share motion; those too short or too still to tell match only their equals."""
     config = config or DuplicateConfig()
     probes = [probe for clip, motion in enumerate(motions) for probe in _probes(clip, motion, config)]
+    sizes: dict[int, list[_Probe]] = {}
+    for probe in probes:
+        sizes.setdefault(len(probe.legs), []).append(probe)
+    tables = [(Table(np.stack([probe.legs for probe in alike])), alike) for alike in sizes.values()]
     found = {(match.first, match.second): (0.0, match) for match in _identical(motions)}
     for other, motion in enumerate(track(motions, "looking for copies") if len(motions) > _MANY else motions):
-        for probe, place in _candidates(probes, _legs(motion, config.coarse_hz), config):
-            pair = (min(probe.clip, other), max(probe.clip, other))
-            if probe.clip == other or (pair in found and found[pair][0] == 0.0):
-                continue
-            fitted = _match(motions, probe, other, place, config)
-            # Of several ways in which two clips are alike the closest counts: a gait is nearly its own mirror image.
-            if fitted is not None and (pair not in found or fitted[0] < found[pair][0]):
-                found[pair] = fitted
+        legs = _legs(motion, config.coarse_hz)
+        for table, alike in tables:
+            for number, place in table.near(legs, config.near_rad):
+                probe = alike[number]
+                pair = (min(probe.clip, other), max(probe.clip, other))
+                if probe.clip == other or (pair in found and found[pair][0] == 0.0):
+                    continue
+                fitted = _match(motions, probe, other, place, config)
+                # Of several ways to be alike the closest counts: a gait is nearly its own mirror image.
+                if fitted is not None and (pair not in found or fitted[0] < found[pair][0]):
+                    found[pair] = fitted
     return [match for _, match in found.values()]
 
 
 def _probes(clip: int, motion: Motion, config: DuplicateConfig) -> list[_Probe]:
     """What to look for in other clips; nothing of a clip that is too short or too still."""
-    count = round(config.seconds * config.coarse_hz)
+    count, block = (round(seconds * config.coarse_hz) for seconds in (config.seconds, config.block_seconds))
     found = []
     for speed in sorted(config.speeds, key=lambda speed: abs(speed - 1.0)):
         legs = _legs(motion, config.coarse_hz / speed)
         length = min(count, len(legs))
         if length < count // 2:
             continue
-        start = _liveliest(legs, length)
-        probe = legs[start : start + length].copy()  # a view would keep the whole clip
-        if probe.std(axis=0).max() < config.still_rad:
-            continue
-        second = start * speed / config.coarse_hz
-        found += [_Probe(clip, False, speed, second, probe), _Probe(clip, True, speed, second, mirror_legs(probe))]
+        for place, start in enumerate(_liveliest(legs, length, block)):
+            probe = legs[start : start + length].copy()  # a view would keep the whole clip
+            if (place and speed != 1.0) or probe.std(axis=0).max() < config.still_rad:
+                continue
+            second = start * speed / config.coarse_hz
+            found += [_Probe(clip, False, speed, second, probe), _Probe(clip, True, speed, second, mirror_legs(probe))]
     return found
-
-
-def _candidates(
-    probes: Sequence[_Probe], legs: Float[np.ndarray, "T 13"], config: DuplicateConfig
-) -> list[tuple[_Probe, int]]:
-    """Probes that come near somewhere in a clip, with the frame where they are nearest, one product for all of them."""
-    found: dict[int, tuple[_Probe, int]] = {}
-    for size in {len(probe.legs) for probe in probes if len(probe.legs) <= len(legs)}:
-        alike = [number for number, probe in enumerate(probes) if len(probe.legs) == size]
-        windows = sliding_window_view(legs, size, axis=0).transpose(0, 2, 1)
-        for few in range(0, len(alike), _BLOCK):
-            chosen = alike[few : few + _BLOCK]
-            table = np.stack([probes[number].legs.ravel() for number in chosen])
-            best, place = _nearest(table, windows)
-            near = np.flatnonzero(best <= config.near_rad**2 * table.shape[1])
-            found |= {chosen[index]: (probes[chosen[index]], int(place[index])) for index in near}
-    return [found[number] for number in sorted(found)]
-
-
-def _nearest(
-    table: Float[np.ndarray, "p f"], windows: Float[np.ndarray, "w n 13"]
-) -> tuple[Float[np.ndarray, "p"], Int[np.ndarray, "p"]]:
-    """Of each row the least sum of squares to any window, and that window."""
-    energy = np.square(table).sum(axis=1)
-    best, place = np.full(len(table), np.inf, np.float32), np.zeros(len(table), int)
-    for begin in range(0, len(windows), _BLOCK):
-        block = windows[begin : begin + _BLOCK].reshape(-1, table.shape[1])
-        squares = np.square(block).sum(axis=1)[:, None] - 2.0 * block @ table.T + energy
-        nearest = squares.argmin(axis=0)
-        least = squares[nearest, np.arange(len(table))]
-        place, best = np.where(least < best, begin + nearest, place), np.minimum(least, best)
-    return best, place
 
 
 def _match(
@@ -192,13 +177,18 @@ def _match(
         gaps = np.sqrt(np.square(windows - stretch.T).mean(axis=(1, 2)))
         return float(gaps.min()), speed, int(gaps.argmin())
 
+    spread = float(np.sqrt(probe.legs.var(axis=0).mean()))
+    same = min(config.same_rad, config.same_part * spread)
     best = fit(probe.speed)
     if probe.speed != 1.0:
+        # Another pace moves the ends against the middle by so many seconds: what is left cannot fall by more.
+        hurry = float(np.sqrt(np.square(np.diff(probe.legs, axis=0)).mean())) * config.coarse_hz
+        if best[0] >= same + hurry * (_PACES[0][-1] + _PACES[1][-1]) * steps[-1] / 2.0:
+            return None
         for closer in _PACES:
             best = min(fit(best[1] + step) for step in closer)
     gap, speed, frame = best
-    spread = float(np.sqrt(probe.legs.var(axis=0).mean()))
-    if gap >= min(config.same_rad, config.same_part * spread):
+    if gap >= same:
         return None
     contained = _contained(first, second, probe, speed, earliest + frame / config.fine_hz, config)
     pair = (min(probe.clip, other), max(probe.clip, other))

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,14 @@ _AS_LONG = 0.95  # of the longest copy: so long are its equals in other formats
 
 @dataclass(frozen=True)
 class GatherConfig:
-    """How files become clips; `curate` None takes every readable clip as it is."""
+    """How files become clips; where they are not `judged`, every readable clip is taken as it is, but for copies."""
 
-    curate: CurateConfig | None = field(default_factory=CurateConfig)
-    duplicates: DuplicateConfig = field(default_factory=DuplicateConfig)
+    curate: CurateConfig = field(default_factory=CurateConfig)
+    judged: bool = True
+
+    def told(self) -> dict[str, Any]:
+        """The thresholds in force, for the corpus to keep."""
+        return {"curation": {"judged": self.judged, **asdict(self.curate)}}
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Gathered:
     duplicates: list[list[str]]
     verdicts: dict[str, Verdict]
     formats: dict[str, str]
+    retargets: dict[str, dict[str, float | bool]]
+    """How well those follow the person whose motion they are, that were made from one."""
 
 
 def gather(
@@ -58,6 +65,7 @@ def gather(
     read: dict[str, Motion] = {}
     verdicts: dict[str, Verdict] = {}
     formats: dict[str, str] = {}
+    retargets: dict[str, dict[str, float | bool]] = {}
     for file in files:
         try:
             found = read_file(file, given)
@@ -67,7 +75,9 @@ def gather(
         for one in found:
             where = str(file) if len(found) == 1 else f"{file}:{one.motion.name}"
             motion, formats[where] = one.motion, one.format
-            if config.curate is not None:
+            if one.retarget is not None:
+                retargets[where] = dict(one.retarget)
+            if config.judged:
                 verdict = curate(motion, config.curate)
                 motion = verdict.motion
                 verdicts[where] = replace(verdict, motion=_emptied(motion))
@@ -83,8 +93,8 @@ def gather(
         )
     frames = zip(read.items(), spool.clips(), strict=True)
     read = {where: replace(motion, qpos=qpos) for (where, motion), qpos in frames}
-    kept, duplicates = _without_copies(read, verdicts, config.duplicates)
-    return Gathered(_named(kept), refused, duplicates, verdicts, formats)
+    kept, duplicates = _without_copies(read, verdicts, config.curate.duplicates)
+    return Gathered(_named(kept), refused, duplicates, verdicts, formats, retargets)
 
 
 def _emptied(motion: Motion) -> Motion:

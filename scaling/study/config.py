@@ -19,6 +19,7 @@ from scaling.experts.ppo import PPOConfig
 from scaling.experts.roster import WaveConfig
 from scaling.motion.augment import AugmentConfig
 from scaling.motion.corpus import FRACTIONS, CorpusConfig
+from scaling.motion.curate import CurateConfig
 from scaling.motion.embed import EmbedConfig
 from scaling.motion.holdout import UnseenConfig
 from scaling.motion.segment import SegmentConfig
@@ -34,7 +35,8 @@ class MotionsConfig:
     """Where clips come from: a path (file, folder, glob or imported corpus), or so many seconds of generated motion.
 
     `curate` judges and mends the clips of a path and puts copies of one take together; an imported corpus was, and its
-    splits stand. `unseen` families are held out as wholes; `augment` adds copies of the training segments.
+    splits stand. `curation` has the thresholds of that. A `path` put in the place of another (`--set motions.path=DIR`)
+    is judged. `unseen` families are held out as wholes; `augment` adds copies of the training segments.
     """
 
     path: str | None = None
@@ -44,10 +46,15 @@ class MotionsConfig:
     curate: bool = added(False)
     unseen: UnseenConfig = added(UnseenConfig())
     augment: AugmentConfig = added(AugmentConfig())
+    curation: CurateConfig = added(CurateConfig())
 
     def __post_init__(self) -> None:
         if self.path is None and self.synthetic_seconds <= 0:
             raise ValueError(f"synthetic_seconds {self.synthetic_seconds}: above 0 where no path is given")
+
+    def overridden(self, name: str, value: Any) -> "MotionsConfig | None":
+        """The motions with another path, its clips judged."""
+        return replace(self, path=value, curate=value is not None) if name == "path" else None
 
 
 PLAYED = ("val", "test", "test_family")

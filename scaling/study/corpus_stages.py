@@ -1,5 +1,6 @@
 """The first stages of a study: motions become a corpus, and its segments clusters."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from scaling.motion.cluster import kmeans
 from scaling.motion.corpus import Corpus, build_corpus, corpus_file, is_corpus
 from scaling.motion.describe import cluster_names
 from scaling.motion.embed import EmbedConfig, embed_corpus
-from scaling.motion.gather import gather
+from scaling.motion.gather import GatherConfig, gather
 from scaling.motion.holdout import UnseenConfig, hold_out
+from scaling.motion.naming import rate_of
 from scaling.motion.read import motion_paths, read_motions
 from scaling.motion.segment import TEST_FAMILY
 from scaling.motion.store.export import store_of as shards_of
@@ -29,7 +31,7 @@ from scaling.record.store import Artifact, ArtifactStore
 from scaling.study.config import MotionsConfig, StudyConfig
 from scaling.tracking.reference import ClipStore, make_store
 
-CORPUS_VERSION = 2
+CORPUS_VERSION = 3
 EMBEDDING_VERSION = 1
 CLUSTER_VERSION = 3
 _FEATURES = "features.npy"
@@ -38,40 +40,55 @@ _FEATURES = "features.npy"
 def corpus_stage(store: ArtifactStore, config: StudyConfig) -> Artifact:
     """Clips, curated, cut, and split by recording, or a corpus that was imported; augmented where that is asked for.
 
-    Files are keyed by content, not by name. With a kept bank the splits are those that it was trained with. Frames are
-    written as they come, so that memory does not grow with them.
+    Files are keyed by content, by their path below what was given and by the rate that stands beside them; thresholds
+    as they are in force, so that no older corpus stands for another default. With a kept bank the splits are those that
+    it was trained with. Frames are written as they come, so that memory does not grow with them.
     """
     motions = config.motions
-    inputs: dict[str, str] = {}
+    inputs: dict[str, Any] = {}
+    judged = GatherConfig(motions.curation, motions.curate)
     if motions.path is not None:
-        corpus_of = corpus_file(motions.path)
-        files = motion_paths(motions.path) if corpus_of is None else [corpus_of]
-        inputs = {path.name: file_hash(path) for path in files}
+        inputs["files"] = _keyed_files(motions.path)
     kept = None if config.bank is None else load_kept(Path(config.bank))
     if kept is not None:
         inputs["bank"] = kept.content_hash
-    key = {"motions": replace(motions, path=None) if motions.path else motions, "corpus": config.corpus}
+    key: dict[str, Any] = {"motions": replace(motions, path=None), "corpus": config.corpus}
+    judges = motions.path is not None and motions.curate and not is_corpus(motions.path)
+    if judges:
+        key["curation"] = motions.curation
 
     def build(work: Path) -> None:
         with Progress("motions", 2) as progress:
             progress.update(0, message="reading" if motions.path else "generating")
+            copies: list[list[str]] = []
             if motions.path is not None and is_corpus(motions.path):
                 corpus = _imported(motions)
             else:
-                clips, refused = _clips(motions, work)
+                clips, refused, copies = _clips(motions, judged, work)
                 progress.update(1, message=f"{len(clips)} clips, cutting")
                 corpus = hold_out(build_corpus(clips, config.corpus, work), motions.unseen, config.corpus)
-                for name, reason in {**refused, **corpus.refused}.items():
+                thresholds = judged.told() if judges else {}
+                corpus = replace(corpus, refused=refused | corpus.refused, config=corpus.config | thresholds)
+                for name, reason in corpus.refused.items():
                     say(f"left out {name}: {reason}")
             if kept is not None:
                 corpus = split_as_kept(Path(str(config.bank)), kept, corpus)
-            corpus = write_corpus(
-                work, augmented(corpus, motions.augment), corpus.refused, settings(corpus, motions.augment)
-            )
+            told = settings(corpus, motions.augment)
+            corpus = write_corpus(work, augmented(corpus, motions.augment), corpus.refused, told, duplicates=copies)
             progress.update(2, message=f"{len(corpus)} segments, {corpus.hours() * 60:.1f} min")
         _check_splits(corpus, config)
 
     return store.stage("corpus", key, {"files": content_hash(inputs)}, CORPUS_VERSION, build)
+
+
+def _keyed_files(given: str) -> list[tuple[str, str, float]]:
+    """Of each file its path below what was given, its hash, and the rate (Hz) that its name or a manifest tells."""
+    corpus_of = corpus_file(given)
+    if corpus_of is not None:
+        return [(corpus_of.name, file_hash(corpus_of), 0.0)]
+    files = motion_paths(given)
+    root = Path(given) if Path(given).is_dir() else Path(os.path.commonpath([file.parent for file in files]))
+    return sorted((file.relative_to(root).as_posix(), file_hash(file), rate_of(file).hz) for file in files)
 
 
 def _imported(motions: MotionsConfig) -> Corpus:
@@ -83,16 +100,19 @@ def _imported(motions: MotionsConfig) -> Corpus:
     return Corpus.load(str(motions.path))
 
 
-def _clips(motions: MotionsConfig, work: Path) -> tuple[list[Motion], dict[str, str]]:
+def _clips(
+    motions: MotionsConfig, judged: GatherConfig, work: Path
+) -> tuple[list[Motion], dict[str, str], list[list[str]]]:
+    """Clips, what was refused and why, and copies."""
     if motions.path is None:
-        return corpus_motions(motions.synthetic_seconds, motions.seed, take_seconds=motions.take_seconds), {}
+        return corpus_motions(motions.synthetic_seconds, motions.seed, take_seconds=motions.take_seconds), {}, []
     if motions.curate:
-        gathered = gather(motion_paths(motions.path), scratch=work)
+        gathered = gather(motion_paths(motions.path), config=judged, scratch=work)
         for kept, *copies in gathered.duplicates:
             say(f"left out {', '.join(copies)}: the same motion as {kept}")
-        return list(gathered.clips.values()), gathered.refused
+        return list(gathered.clips.values()), gathered.refused, gathered.duplicates
     found = read_motions(motions.path)
-    return found.motions, found.refused
+    return found.motions, found.refused, []
 
 
 def played_splits(config: StudyConfig) -> tuple[str, ...]:

@@ -90,6 +90,22 @@ def test_import_leaves_out_what_nobody_could_follow_unless_told_otherwise(call, 
     assert [sorted(path.rsplit("/", 1)[1] for path in group) for group in whole["duplicates"]] == [
         ["flying.npz", "turn.npz"]
     ]
+    for name, told in (("corpus", report), ("whole", whole)):
+        kept = json.loads((tmp_path / name / "corpus.json").read_text())
+        assert kept["refused"] == told["refused"] == Corpus.load(tmp_path / name).refused
+        assert kept["duplicates"] == told["duplicates"]
+        assert kept["config"]["curation"]["judged"] == (name == "corpus")
+
+
+def test_thresholds_of_an_import_can_be_set_and_are_kept(call, refused, clips, tmp_path):
+    ask = ("motions", "import", clips, "--out")
+    assert "its root jerks" in refused(*ask, tmp_path / "none", "--set", "limits.root_jerk_p95_m_s3=1e-3")
+    call(*ask, tmp_path / "corpus", "--set", "limits.foot_slide_m_s=.8", "--set", "duplicates.block_seconds=5")
+    told = json.loads((tmp_path / "corpus" / "corpus.json").read_text())["config"]["curation"]
+    assert told["limits"]["foot_slide_m_s"] == 0.8
+    assert told["duplicates"]["block_seconds"] == 5.0
+    assert "foot_slide_m_s" in refused(*ask, tmp_path / "none", "--set", "limits.foot_slid=.8")
+    assert "must be positive" in refused(*ask, tmp_path / "none", "--set", "limits.foot_slide_m_s=-1")
 
 
 def test_import_keeps_one_of_two_copies_whatever_their_format(call, mixed, tmp_path):

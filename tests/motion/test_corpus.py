@@ -254,7 +254,7 @@ def test_clips_pass_through_memory_one_at_a_time(tmp_path: Path) -> None:
         files = sorted(folder.glob("*.npz"))
         tracemalloc.start()
         try:
-            gathered = gather(files, config=GatherConfig(curate=None), scratch=tmp_path)
+            gathered = gather(files, config=GatherConfig(judged=False), scratch=tmp_path)
             corpus = build_corpus(list(gathered.clips.values()), scratch=tmp_path)
             write_corpus(folder / "corpus", augmented(corpus, AugmentConfig(mirror=True)), {}, corpus.config)
             return tracemalloc.get_traced_memory()[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.bench.formats import GROUPS, PAIRS, PEOPLE, Pair, departure, expected_refusal, listed, worst_share
+from scaling.bench.formats import GROUPS, PAIRS, PEOPLE, Pair, departure, expected_refusal, listed, plan, worst_share
 from scaling.motion.importers.joint_order import ISAAC
 from scaling.motion.read import inspect, read_motion
 
@@ -80,3 +80,14 @@ def test_what_formats_says_of_single_files() -> None:
 def test_isaac_order_is_the_inverse_of_the_list_in_formats() -> None:
     assert sorted(ISAAC) == list(range(29))
     assert ISAAC[:4] == (0, 6, 12, 1)
+
+
+def test_the_plan_grows_with_the_frames_and_for_duplicates_with_their_square() -> None:
+    found = {row.name: row.value for row in plan({"curate": 3.6, "duplicates": 3.6}, 2_000_000)}
+    assert found["plan_2B_curate"] == pytest.approx(1.0)
+    assert found["plan_2B_duplicates"] == pytest.approx(1000.0)
+    assert found["plan_2B_duplicates_in_parts"] == pytest.approx(10.0)
+    assert (found["plan_2B_hosts"], found["plan_2B_hosts_in_parts"]) == (1.0, 1.0)
+    more = {row.name: row.value for row in plan({"curate": 3.6, "duplicates": 3.6}, 1_000_000)}
+    assert (more["plan_2B_curate"], more["plan_2B_duplicates"]) == (pytest.approx(2.0), pytest.approx(4000.0))
+    assert (more["plan_2B_hosts"], more["plan_2B_hosts_in_parts"]) == (3.0, 1.0)

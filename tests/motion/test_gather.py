@@ -11,6 +11,7 @@ from scaling.motion import augment
 from scaling.motion.clip import Motion, resample
 from scaling.motion.duplicates import DuplicateConfig, Match, find_matches, groups_of
 from scaling.motion.gather import GatherConfig, gather
+from scaling.motion.nearest import Table
 from scaling.motion.read import read_motion, write_npz
 from scaling.motion.synthetic import FAMILIES, generate
 from scaling.robot.g1 import standing_qpos
@@ -49,6 +50,38 @@ def test_a_mirrored_copy_and_a_partial_overlap_are_told_apart_from_copies() -> N
     assert [(match.mirrored, match.contained) for match in found] == [(False, False)]
 
 
+def joined(first: Motion, second: Motion) -> Motion:
+    return replace(first, qpos=np.concatenate([first.qpos, second.qpos]), name=f"{first.name}+{second.name}")
+
+
+def stir(motion: Motion) -> float:
+    """How much its legs move (rad^2 a frame)."""
+    return float(np.square(np.diff(motion.qpos[:, 7:19], axis=0)).mean())
+
+
+def test_clips_that_share_only_what_is_calm_in_both_are_found() -> None:
+    shared, *lively = (generate("squat", 14.0, 1), generate("step_in_place", 10.0, 2), generate("turn", 10.0, 4))
+    for part in lively:
+        assert stir(part) > stir(shared)
+    for other in (shared, mirror(shared)):
+        (found,) = find_matches([joined(shared, lively[0]), joined(lively[1], other)])
+        assert (found.mirrored, found.contained, found.speed) == (other is not shared, False, 1.0)
+
+
+def test_ruling_windows_out_loses_none_that_is_near() -> None:
+    rng = np.random.default_rng(0)
+    legs = np.cumsum(rng.standard_normal((3000, 13)), axis=0).astype(np.float32) * 0.05
+    stretches = np.stack([legs[start : start + 30] for start in range(0, 2900, 7)])
+    stretches += 0.1 * rng.standard_normal(stretches.shape)
+    windows = np.stack([legs[start : start + 30] for start in range(2971)]).reshape(2971, -1)
+    squares = np.array([np.square(windows - stretch.ravel()).mean(axis=1) for stretch in stretches])
+    for near_rad in (0.05, 0.1, 0.15):
+        wanted = [(row, int(squares[row].argmin())) for row in np.flatnonzero(squares.min(axis=1) <= near_rad**2)]
+        assert Table(stretches).near(legs, near_rad) == wanted
+    assert 0 < sum(squares.min(axis=1) <= 0.1**2) < len(stretches)
+    assert Table(stretches).near(legs[:29], 1.0) == []
+
+
 @pytest.mark.parametrize("speed", [0.9, 0.93, 0.95, 1.05, 1.1])
 def test_a_time_warped_copy_is_found_at_its_pace_and_is_no_copy_to_leave_out(turning: Motion, speed: float) -> None:
     for other in (warp(turning, speed), crop(warp(turning, speed), 20, 260), resample(warp(turning, speed), 30.0)):
@@ -84,6 +117,8 @@ def test_thresholds_out_of_order_are_refused() -> None:
         DuplicateConfig(same_rad=0.2)
     with pytest.raises(ValueError, match="1 among them"):
         DuplicateConfig(speeds=(0.9,))
+    with pytest.raises(ValueError, match=r"block_seconds 2\.0: at least seconds 3\.0"):
+        DuplicateConfig(block_seconds=2.0)
 
 
 def test_groups_are_tied_together_through_others() -> None:
@@ -116,7 +151,7 @@ def test_gather_refuses_with_reasons_unless_told_not_to_judge(tmp_path: Path) ->
     found = gather(files)
     assert list(found.clips) == [str(files[0])]
     assert found.refused[str(files[1])].startswith(f"{files[1]}: its feet float")
-    everything = gather(files, config=GatherConfig(curate=None))
+    everything = gather(files, config=GatherConfig(judged=False))
     assert list(everything.clips) == [str(file) for file in files]
     with pytest.raises(InputError, match=r"flying\.npz: its feet float"):
         gather(files[1:])
@@ -127,11 +162,24 @@ def test_a_warped_copy_of_a_real_take_does_not_cross_a_split(shared: Path, tmp_p
     walk = read_motion(pool / "lafan1" / "walk1_subject1.csv.gz")
     slow = replace(warp(crop(walk, 300, 2000), 0.95), group="another recording")
     files = [write_npz(slow, tmp_path / "slow.npz"), *sorted((pool / "lafan1").glob("walk[13]_subject[1-3].csv.gz"))]
-    found = gather(files, config=GatherConfig(curate=None))
+    found = gather(files, config=GatherConfig(judged=False))
     assert found.duplicates == []
     groups = {Path(where).name.split(".")[0]: motion.group for where, motion in found.clips.items()}
     assert groups["slow"] == groups["walk1_subject1"] == groups["walk1_subject2"] == "another recording"
     assert groups["walk3_subject1"] == groups["walk3_subject2"] == "walk3"
+
+
+@pytest.mark.parametrize("take", ["jumps1_subject1", "walk1_subject1", "dance1_subject2"])
+def test_overlapping_crops_of_one_take_do_not_cross_a_split(shared: Path, tmp_path: Path, take: str) -> None:
+    whole = read_motion(shared / "motions" / "g1_29dof" / "lafan1" / f"{take}.csv.gz")
+    parts = [(whole.frames * part // 4, whole.frames * (part + 2) // 4) for part in range(3)]
+    files = [
+        write_npz(replace(crop(whole, *part), group=f"part{number}"), tmp_path / f"part{number}.npz")
+        for number, part in enumerate(parts)
+    ]
+    found = gather(files, config=GatherConfig(judged=False))
+    assert found.duplicates == []
+    assert [motion.group for motion in found.clips.values()] == ["part0"] * 3
 
 
 def test_one_take_in_four_formats_and_two_folders(shared: Path) -> None:

@@ -1,5 +1,6 @@
 """From a path to arms: raw clips are curated, an imported corpus is taken as it is, and old hashes stay."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from scaling.errors import InputError
 from scaling.experts.kept import check_kept, load_kept
 from scaling.motion.augment import AugmentConfig
 from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
+from scaling.motion.curate import Limits
 from scaling.motion.embed import EmbedConfig, embed_corpus
 from scaling.motion.holdout import UnseenConfig, hold_out
 from scaling.motion.read import read_motion, write_npz
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import corpus_motions
 from scaling.record.hashing import content_hash
+from scaling.record.override import override
 from scaling.record.store import ArtifactStore
 from scaling.study import corpus_stages, student_stages
 from scaling.study.config import MotionsConfig, StudyConfig, quickstart
@@ -58,8 +61,54 @@ def test_raw_clips_are_curated_and_copies_left_out(clips: Path, tmp_path: Path) 
     curated, raw = built(study(folder, curate=True), store), built(study(folder), store)
     assert {"again", "flying"} <= set(raw.takes)
     assert set(curated.takes) == set(raw.takes) - {"again", "flying"}
+    assert "its feet float" in curated.refused[str(folder / "flying.npz")]
     assert quickstart(str(folder)).motions.curate
     assert not quickstart().motions.curate
+
+
+def test_a_corpus_is_keyed_by_every_file_and_by_its_rate(tmp_path: Path) -> None:
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / "clips" / folder).mkdir(parents=True)
+        motion = corpus_motions(12.0, number, take_seconds=6.0)[0]
+        columns = motion.qpos[:, [0, 1, 2, 4, 5, 6, 3, *range(7, 36)]]
+        np.savetxt(tmp_path / "clips" / folder / "walk.csv", columns, delimiter=",")
+    keys = Keys()
+
+    def key() -> str:
+        return corpus_stages.corpus_stage(keys, study(tmp_path / "clips")).hash  # type: ignore[arg-type]
+
+    found = [key()]
+    for folder in ("one", "two"):
+        file = tmp_path / "clips" / folder / "walk.csv"
+        file.write_text(file.read_text().replace("\n", "\n\n", 1))
+        found.append(key())
+    (tmp_path / "clips" / "MANIFEST.tsv").write_text("file\thz\none/walk.csv\t60\ntwo/walk.csv\t60\n")
+    found.append(key())
+    assert len(set(found)) == len(found)
+    shutil.move(tmp_path / "clips", tmp_path / "elsewhere")
+    moved = corpus_stages.corpus_stage(keys, study(tmp_path / "elsewhere")).hash  # type: ignore[arg-type]
+    assert moved == found[-1]
+
+
+def test_thresholds_of_a_study_can_be_set_are_kept_and_make_another_corpus(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert override(StudyConfig(), "motions.path", str(clips)).motions.curate
+    store = ArtifactStore(tmp_path)
+    base = study(clips, curate=True)
+    lax = override(base, "motions.curation.limits.foot_slide_m_s", ".9")
+    artifact = corpus_stages.corpus_stage(store, lax)
+    assert Corpus.load(artifact.path).config["curation"]["limits"]["foot_slide_m_s"] == 0.9
+    before, named = corpus_stages.corpus_stage(Keys(), base).hash, content_hash(base.motions)  # type: ignore[arg-type]
+    assert before != artifact.hash
+    with pytest.raises(InputError, match="foot_slide_m_s"):
+        override(base, "motions.curation.limits.foot_slid", "1")
+    other_default = replace(base.motions.curation, limits=Limits(foot_slide_m_s=0.7))
+    field = MotionsConfig.__dataclass_fields__["curation"]
+    monkeypatch.setattr(field, "metadata", dict.fromkeys(field.metadata, other_default))
+    changed = replace(base, motions=replace(base.motions, curation=other_default))
+    assert content_hash(changed.motions) == named
+    assert corpus_stages.corpus_stage(Keys(), changed).hash != before  # type: ignore[arg-type]
 
 
 def test_an_imported_corpus_is_taken_with_its_splits(clips: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A corpus written out as a store and read back, and the labels of a clustering for it."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,12 @@ def write_corpus(
     settings: Mapping[str, Any],
     takes: Mapping[str, Provenance] | None = None,
     config: StoreConfig | None = None,
+    duplicates: Sequence[Sequence[str]] = (),
 ) -> Corpus:
     """Write segments as they come below `folder/store`, none of them kept in memory, and then `corpus.json`.
 
-    `takes` says what is known of them by the name of their take. Returns the corpus, its frames mapped.
+    `takes` says what is known of them by the name of their take; `duplicates` are sets of copies, the kept one first.
+    Returns the corpus, its frames mapped.
     """
     folder, takes, told = Path(folder), takes or {}, CorpusHash()
 
@@ -76,7 +78,8 @@ def write_corpus(
         "hours": corpus.hours(),
         "frames_by_split": frames,
     }
-    write_json(folder / _TABLE, {**summary, "config": corpus.config, "refused": corpus.refused})
+    left_out = {"refused": corpus.refused, "duplicates": [list(copies) for copies in duplicates]}
+    write_json(folder / _TABLE, {**summary, "config": corpus.config, **left_out})
     return corpus
 
 
