@@ -45,6 +45,11 @@ class Keys(ArtifactStore):
         return Artifact(name, _UNBUILT, self.key(name, config, inputs, version), False, 0.0)
 
 
+@functools.cache
+def _keys() -> Keys:
+    return Keys()
+
+
 class Builds(ArtifactStore):
     """Builds the one stage of key `wanted` in the folder `work`."""
 
@@ -83,7 +88,7 @@ def _stage(
     done `together` by a gang.
     """
     keys = {label: job.key for label, job in needs.items()}
-    planned = call(Keys(), {label: Artifact(label, _UNBUILT, key, False, 0.0) for label, key in keys.items()})
+    planned = call(_keys(), {label: Artifact(label, _UNBUILT, key, False, 0.0) for label, key in keys.items()})
 
     def action(work: Path, needed: Mapping[str, Needed]) -> dict[str, Any]:
         call(Builds(work, planned.hash), _artifacts(needed, keys))

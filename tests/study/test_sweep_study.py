@@ -17,6 +17,7 @@ from scaling.record.ledger import Ledger
 from scaling.record.shelf import LocalShelf
 from scaling.record.store import ArtifactStore
 from scaling.record.table import read_table, rows_of, write_table
+from scaling.students.ladder import ladder
 from scaling.study.corpus_stages import CORPUS_VERSION
 from scaling.study.sweep import Sweep, grid
 from scaling.study.sweep_bill import bill, plan
@@ -95,6 +96,13 @@ def test_keys_are_those_of_every_machine_and_a_sweep_that_leaves_its_physics_ope
     ] * len(SHIPPED)
     with pytest.raises(InputError, match=r"physics=auto is another backend .* --set physics=mujoco or physics=mjx or"):
         find_sweep("data_size", [("physics", "auto")]).jobs()
+
+
+def test_runs_that_differ_in_one_figure_solve_their_students_once():
+    runs = grid(tiny(context=33), {"dagger.updates": range(1, 9), "families": [("mlp",), ("transformer",)]})
+    before = ladder.cache_info().misses
+    assert len(Sweep("many", runs, StudyJobs()).jobs()) > 16 * 3
+    assert ladder.cache_info().misses == before + 2
 
 
 PLANNED = """
