@@ -1,5 +1,6 @@
 """Where things stand in a student's observation: the entries that a look-ahead shows, and the state that is sensed."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,11 @@ def seen(look_ahead: Sequence[int]) -> Int[np.ndarray, "n"]:
 
     Raises InputError for frames that the contract does not show.
     """
+    return _seen(tuple(look_ahead))
+
+
+@functools.cache  # every config of a student asks
+def _seen(look_ahead: tuple[int, ...]) -> Int[np.ndarray, "n"]:
     if not set(look_ahead) <= set(LOOK_AHEAD) or list(look_ahead) != sorted(set(look_ahead)):
         raise InputError(f"look_ahead is {tuple(look_ahead)}; use frames of {LOOK_AHEAD}, rising, or none")
     kept = []
@@ -41,7 +47,9 @@ def seen(look_ahead: Sequence[int]) -> Int[np.ndarray, "n"]:
         if name in AHEAD:
             where = where.reshape(len(LOOK_AHEAD), -1)[[LOOK_AHEAD.index(frame) for frame in look_ahead]].reshape(-1)
         kept.append(where)
-    return np.concatenate(kept)
+    found = np.concatenate(kept)
+    found.flags.writeable = False
+    return found
 
 
 def sensed_state(obs: Float[Array, "*b obs"]) -> Float[Array, "*b 64"]:

@@ -14,6 +14,9 @@ from scaling.errors import InputError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _LOCKED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOLCK, errno.EHOSTUNREACH} | {
+    errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED
+}  # fmt: skip
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -75,6 +78,13 @@ def disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def passing(error: OSError) -> bool:
+    """Whether the same call may succeed a moment later: a network or a server failed, and not what was asked of it."""
+    if error.errno is None:  # a client of an object store
+        return not isinstance(error, FileNotFoundError | FileExistsError | PermissionError)
+    return error.errno in _PASSING
 
 
 def told(error: OSError, path: Path, what: str) -> InputError | None:

@@ -104,12 +104,7 @@ def _plain(obj: Any, where: str) -> Any:
     if isinstance(obj, float):
         return _plain_float(obj)
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        fields = {
-            field.name: _plain(getattr(obj, field.name), f"{where}.{field.name}")
-            for field in dataclasses.fields(obj)
-            if _BEFORE not in field.metadata or getattr(obj, field.name) != field.metadata[_BEFORE]
-        }
-        return {"_type": type(obj).__name__, **fields}
+        return _plain_dataclass(obj, where)
     if isinstance(obj, Mapping):
         for key in obj:
             if not isinstance(key, str):
@@ -130,6 +125,38 @@ def _plain(obj: Any, where: str) -> Any:
         f"{where} is a {type(obj).__name__}, which has no content hash: use plain values in a config, and hand files "
         "over as inputs"
     )
+
+
+# By identity, for 1 and True are equal; the object is kept so that nothing else gets its id.
+_KNOWN: dict[int, tuple[Any, dict[str, Any]]] = {}
+_MOST_KNOWN = 1 << 14
+
+
+def _plain_dataclass(obj: Any, where: str) -> dict[str, Any]:
+    """Made once for a value that cannot change: the thousands of runs of a sweep have most parts in common."""
+    if (known := _KNOWN.get(id(obj))) is not None:
+        return known[1]
+    fields = {
+        field.name: _plain(getattr(obj, field.name), f"{where}.{field.name}")
+        for field in dataclasses.fields(obj)
+        if _BEFORE not in field.metadata or getattr(obj, field.name) != field.metadata[_BEFORE]
+    }
+    plain = {"_type": type(obj).__name__, **fields}
+    made = type(obj).__dataclass_params__
+    if made.frozen and made.eq and _hashable(obj):
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[id(obj)] = (obj, plain)
+    return plain
+
+
+def _hashable(obj: Any) -> bool:
+    """Whether nothing in it can change: a list, a mapping or an array has no hash."""
+    try:
+        hash(obj)
+    except TypeError:
+        return False
+    return True
 
 
 def _plain_float(value: float) -> Any:

@@ -42,17 +42,26 @@ def _world() -> str | None:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """When a process began (clock ticks since boot), for process numbers are used again; None once it is dead."""
+    """When a process began (clock ticks since boot), for process numbers are used again; -1 for one that is dead and
+    not yet buried, None where /proc does not show it.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return -1 if fields[0] in "ZX" else int(fields[19])
 
 
 def process_gone(content: Mapping[str, Any]) -> bool:
-    """Whether the owner ran in sight of this process and is no more."""
-    world = _world()
-    if world is None or content.get("world") != world or not isinstance(content.get("pid"), int):
+    """Whether the owner ran in sight of this process and is no more; /proc may hide the processes of other users."""
+    world, pid = _world(), content.get("pid")
+    if world is None or content.get("world") != world or not isinstance(pid, int) or pid <= 0:
         return False
-    return _start_ticks(content["pid"]) != content.get("ticks")
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's, and alive
+        pass
+    ticks = _start_ticks(pid)
+    return ticks is not None and ticks != content.get("ticks")

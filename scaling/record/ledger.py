@@ -6,16 +6,17 @@ dead owner is taken over by creating the same entry: one of the two fails, whate
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from scaling.errors import InputError
-from scaling.record.files import jsonable
+from scaling.record.files import jsonable, passing
 from scaling.record.lease import LeaseTimes, identity, process_gone
 from scaling.record.shelf import Shelf
 
@@ -33,17 +34,25 @@ DAMAGED = "damaged"
 CLAIMABLE = (REQUEUED, PREEMPTED, RETRY, INVALID)
 _ENTRY = re.compile(r"(\d{4,})\.json")
 _COUNTS = ("attempts", "failures", "preemptions")
+_LATER_COUNTS = ("deaths", "since")  # entries of older stores have none
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """The last word about a run; entry 0 says that nobody has begun. Counts and seconds are of all attempts so far."""
+    """The last word about a run; entry 0 says that nobody has begun. Counts and seconds are of all attempts so far.
+
+    `deaths` are the last attempts that one after the other ended with the death of what did the work, while its owner
+    lived: a machine that is lost says nothing about the work. What attempts up to entry `since` left was taken back.
+    """
 
     number: int = 0
     state: str = RETRY
     attempts: int = 0
     failures: int = 0
     preemptions: int = 0
+    deaths: int = 0
+    since: int = 0
     seconds: float = 0.0
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -59,7 +68,7 @@ class Entry:
 
     def counted(self) -> dict[str, Any]:
         """What the next entry begins from."""
-        return {name: getattr(self, name) for name in (*_COUNTS, "seconds")}
+        return {name: getattr(self, name) for name in (*_COUNTS, *_LATER_COUNTS, "seconds")}
 
 
 class Ledger:
@@ -74,22 +83,42 @@ class Ledger:
         wanted = None if keys is None else set(keys)
         return {
             key: entry
-            for key, names in self.shelf.slots(self._folder)
+            for key, names in self.patiently(lambda: list(self.shelf.slots(self._folder)))
             if (wanted is None or key in wanted) and (entry := self._last(key, names)).number
         }
 
     def last(self, key: str) -> Entry:
         """The last entry of a run."""
-        return self._last(key, self.shelf.names(f"{self._folder}/{key}"))
+        return self._last(key, self.patiently(lambda: self.shelf.names(f"{self._folder}/{key}")))
 
     def append(self, key: str, after: Entry, state: str, **data: Any) -> Entry | None:
         """The entry after `after`; None where another was first. Counts go on from `after` unless they are given."""
-        record = after.counted() | {"token": after.token} | data | {"state": state, "written": time.time()}
+        said = {"state": state, "written": time.time(), "id": uuid.uuid4().hex[:12]}  # no two entries have equal bytes
+        record = after.counted() | {"token": after.token} | data | said
         number = after.number + 1
         text = json.dumps(jsonable(record), allow_nan=False).encode()
-        if not self.shelf.create(self._path(key, number), text):
+        if not self.patiently(lambda: self.shelf.create(self._path(key, number), text)):
             return None
         return _entry(number, record)
+
+    def patiently(self, call: Callable[[], _T]) -> _T:
+        """What the store answers, asked again for as long as a lease lasts where it fails in a way that may pass."""
+        began = time.monotonic()
+        while True:
+            try:
+                return call()
+            except OSError as error:
+                if not passing(error) or time.monotonic() - began > self.times.stale_s:
+                    raise
+            time.sleep(self.times.poll_s)
+
+    def withdraw(self, key: str) -> Entry | None:
+        """Takes back what all attempts have left, and fences one that is under way; None where there is nothing."""
+        while (entry := self.last(key)).number and entry.state != INVALID:
+            seconds = entry.seconds + (self._worked(key, entry) if entry.state in (CLAIMED, DAMAGED) else 0.0)
+            if made := self.append(key, entry, INVALID, since=entry.number + 1, deaths=0, seconds=seconds):
+                return made
+        return None
 
     def claim(self, key: str, after: Entry, worker: str) -> Entry | None:
         """An attempt of this process; None where another was first."""
@@ -98,11 +127,15 @@ class Ledger:
         lost = after.state in (CLAIMED, DAMAGED)  # its owner died: the work it did is on the bill
         seconds = after.seconds + (self._worked(key, after) if lost else 0.0)
         counts = {"attempts": after.attempts + 1, "preemptions": after.preemptions + lost, "seconds": seconds}
-        return self.append(key, after, CLAIMED, **counts, **data)
+        return self.append(key, after, CLAIMED, **counts, deaths=0 if lost else after.deaths, **data)
 
     def beat(self, key: str, claim: Entry) -> None:
-        """Says that the owner lives."""
-        self.shelf.beat(self._path(key, claim.number))
+        """Says that the owner lives; a store that is away for a moment may miss it."""
+        try:
+            self.shelf.beat(self._path(key, claim.number))
+        except OSError as error:
+            if not passing(error):
+                raise
 
     @contextlib.contextmanager
     def beating(self, key: str, claim: Entry) -> Iterator[None]:
@@ -147,7 +180,7 @@ class Ledger:
         return process_gone(entry.data)
 
     def _stale(self, key: str, entry: Entry) -> bool:
-        now, seen = time.monotonic(), (entry.number, self.shelf.stamp(self._path(key, entry.number)))
+        now, seen = time.monotonic(), (entry.number, self._stamp(key, entry))
         before = self._seen.get(key)
         if before is None or before[0] != seen:
             self._seen[key] = (seen, now)
@@ -156,10 +189,13 @@ class Ledger:
 
     def _worked(self, key: str, claim: Entry) -> float:
         """Seconds from the start of a lost attempt to its last heartbeat, where the shelf tells."""
-        stamp, started = self.shelf.stamp(self._path(key, claim.number)), claim.data.get("started")
+        stamp, started = self._stamp(key, claim), claim.data.get("started")
         if isinstance(stamp, int) and isinstance(started, int | float):
             return max(0.0, stamp * 1e-9 - started)
         return 0.0
+
+    def _stamp(self, key: str, entry: Entry) -> Any:
+        return self.patiently(lambda: self.shelf.stamp(self._path(key, entry.number)))
 
     def _path(self, key: str, number: int) -> str:
         return f"{self._folder}/{key}/{number:04d}.json"
@@ -168,7 +204,8 @@ class Ledger:
         """The highest number; where that cannot be read, a damaged entry with the counts of the one before."""
         numbers = sorted(int(match[1]) for name in names if (match := _ENTRY.fullmatch(name)))
         for number in reversed(numbers):
-            entry = _read(number, self.shelf.read(self._path(key, number)))
+            path = self._path(key, number)
+            entry = _read(number, self.patiently(functools.partial(self.shelf.read, path)))
             if entry is not None:
                 if number == numbers[-1]:
                     return entry
@@ -186,4 +223,5 @@ def _read(number: int, text: bytes | None) -> Entry | None:
 
 def _entry(number: int, record: dict[str, Any]) -> Entry:
     counts = {name: int(record[name]) for name in _COUNTS}
+    counts |= {name: int(record.get(name, 0)) for name in _LATER_COUNTS}
     return Entry(number, str(record["state"]), **counts, seconds=float(record["seconds"]), data=record)

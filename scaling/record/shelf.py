@@ -21,7 +21,11 @@ class Shelf(Protocol):
     url: str
 
     def create(self, name: str, data: bytes) -> bool:
-        """Writes a new file whole; False, and nothing changed, where there is one."""
+        """Writes a new file whole; False, and nothing changed, where there is one with other bytes.
+
+        A network may carry one create twice, and its second half then meets the first. So whoever has to be the only
+        one writes what nobody else would.
+        """
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file; None where there is none."""
@@ -71,7 +75,7 @@ class LocalShelf:
             os.link(scratch, path)
         except FileExistsError:
             if path.parent.is_dir():
-                return False
+                return self.read(name) == data
             raise InputError(f"{self.root} is in the way of a folder: name another store") from None
         except OSError as error:
             raise told(error, self.root, "storing results in") or error from error
@@ -154,7 +158,7 @@ class ObjectShelf:
         try:
             self._fs.pipe_file(f"{self._root}/{name}", data, mode="create")
         except FileExistsError:
-            return False
+            return self.read(name) == data
         return True
 
     def read(self, name: str) -> bytes | None:

@@ -84,6 +84,7 @@ class ArtifactStore:
                 claim = self._claim(name, key)
             if claim is None:
                 continue
+            known["config"] = json.loads(canonical_json(config))
             wip, began = _wip(name, key), time.perf_counter()
             try:
                 with self._ledger.beating(wip, claim):
@@ -102,7 +103,7 @@ class ArtifactStore:
                 f"stage version {version!r}: must be a whole number, raised when the stage computes otherwise"
             )
         hashes = {label: _input_hash(item) for label, item in inputs.items()}
-        known = {"config": json.loads(canonical_json(config)), "inputs": hashes, "version": version}
+        known = {"config": config, "inputs": hashes, "version": version}
         return content_hash({"name": name, **known}), known
 
     def _final(self, name: str, key: str) -> Path:

@@ -1,5 +1,6 @@
 """Sizes by name: Transformers solved to a parameter target, and the other families matched to each of them."""
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +41,7 @@ MATCH = 0.02  # how near the other families come to their Transformer
 FEED_FORWARD_STEP = 8  # keeps the solved width friendly to vector units
 
 
+@functools.cache  # a sweep asks thousands of times for a handful of students
 def ladder(
     family: Family,
     rung: str,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,12 @@ def _with(run: Run, changes: Mapping[str, Any]) -> Run:
         config = override(config, path, value)
     words = [f"{path}={_word(value)}" for path, value in changes.items()]
     return Run(config, " ".join([run.name, *words]).strip())
+
+
+def _without(name: str, path: str) -> str:
+    """A run's name without what it said of this path, or of a part of what stands there."""
+    said = re.split(r" (?=[A-Za-z_][\w.]*=)", name)
+    return " ".join(words for words in said if not re.match(rf"{re.escape(path)}[.=]", words))
 
 
 def _word(value: Any) -> str:
@@ -231,6 +238,9 @@ class Sweep:
         return found
 
     def override(self, path: str, value: Any) -> "Sweep":
-        """The sweep with one figure replaced in every run."""
-        changed = Runs(Run(override(run.config, path, value), run.name) for run in self.runs)
-        return dataclasses.replace(self, runs=Runs(dict.fromkeys(changed)))
+        """The sweep with one figure replaced in every run; runs that are the same then are one."""
+        changed: dict[Any, Run] = {}
+        for run in self.runs:
+            config = override(run.config, path, value)
+            changed.setdefault(config, Run(config, _without(run.name, path)))
+        return dataclasses.replace(self, runs=Runs(changed.values()))

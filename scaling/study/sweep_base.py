@@ -14,7 +14,7 @@ from scaling.study.sweep_jobs import StudyJobs
 
 def tiny_study(name: str) -> StudyConfig:
     """The quickstart's study under another name: generated motion, dreamed experts, two cores."""
-    return replace(quickstart(), name=name)
+    return replace(quickstart(), name=name, physics="mujoco")
 
 
 def paper_study(name: str, clusters: int) -> StudyConfig:
@@ -29,6 +29,7 @@ def paper_study(name: str, clusters: int) -> StudyConfig:
     dagger = replace(base.dagger, rounds=16, slots=128, envs=24, updates=20_000, batch=256, buffer_mb=65_536.0)
     return replace(
         base,
+        physics="mjx",
         motions=MotionsConfig(synthetic_seconds=360_000.0),
         clusters=(clusters,),
         experts=experts,

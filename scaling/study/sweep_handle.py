@@ -32,15 +32,7 @@ class Order:
 
         Raises InputError for a hash that no job has.
         """
-        # Keys name the physics of this machine's device, so JAX may start here; the memory is the child's.
-        key, before = "XLA_PYTHON_CLIENT_PREALLOCATE", os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE")
-        os.environ[key] = "false"
-        try:
-            return needed_for(find_sweep(self.sweep, self.overrides).jobs(), self.only)
-        finally:
-            os.environ.pop(key)
-            if before is not None:
-                os.environ[key] = before
+        return needed_for(find_sweep(self.sweep, self.overrides).jobs(), self.only)
 
 
 class Child:

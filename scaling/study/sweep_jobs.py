@@ -2,6 +2,9 @@
 
 A stage's function is called twice, with two stores that look alike: one that only answers with the key, for the plan,
 and one that builds into the folder of the attempt. So a sweep computes what `run_study` does, and keys cannot drift.
+
+A key names the physics, and "auto" is another one on another machine: a pool of both kinds would do everything twice,
+or mix two physics in one table. So a sweep states its physics, and who plans or holds a lease starts no JAX.
 """
 
 import functools
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.errors import InputError
 from scaling.experts.bank import load_card
 from scaling.motion.corpus import Corpus
 from scaling.record.files import read_json
@@ -22,6 +26,7 @@ from scaling.study.stages import Teaching
 from scaling.study.student_stages import direct_runs, direct_stage, student_config
 from scaling.study.sweep import Job, Needed, Run, job_key
 from scaling.study.sweep_cost import Device
+from scaling.tracking.physics import BACKENDS
 
 ROWS_VERSION = 3
 _UNBUILT = Path("not-built-yet")
@@ -38,6 +43,11 @@ class Keys(ArtifactStore):
     ) -> Artifact:
         """The artifact as it will be named."""
         return Artifact(name, _UNBUILT, self.key(name, config, inputs, version), False, 0.0)
+
+
+@functools.cache
+def _keys() -> Keys:
+    return Keys()
 
 
 class Builds(ArtifactStore):
@@ -78,7 +88,7 @@ def _stage(
     done `together` by a gang.
     """
     keys = {label: job.key for label, job in needs.items()}
-    planned = call(Keys(), {label: Artifact(label, _UNBUILT, key, False, 0.0) for label, key in keys.items()})
+    planned = call(_keys(), {label: Artifact(label, _UNBUILT, key, False, 0.0) for label, key in keys.items()})
 
     def action(work: Path, needed: Mapping[str, Needed]) -> dict[str, Any]:
         call(Builds(work, planned.hash), _artifacts(needed, keys))
@@ -113,8 +123,12 @@ class StudyJobs:
     device: Device = sweep_cost.CPU
 
     def __call__(self, run: Run) -> Iterator[Job]:
-        """All jobs of one study, each after those that it needs."""
+        """All jobs of one study, each after those that it needs.
+
+        Raises InputError for a study whose physics is what each machine happens to have.
+        """
         config: StudyConfig = run.config
+        _check_physics(config)
         corpus = _corpus(config.motions, config.corpus, config.arms, config.clusters, config.bank)
         yield corpus
         embedding = _embedding(config, corpus)
@@ -296,6 +310,14 @@ class StudyJobs:
             needs = needs | {"valset": reference}
             found["reference"] = _stage(f"reference loss {words}", measure, needs, {"seed": config.seed}, 10.0)
         return found
+
+
+def _check_physics(config: StudyConfig) -> None:
+    if config.physics == "auto":
+        raise InputError(
+            "physics=auto is another backend on another machine, and the rows of a sweep share one: "
+            f"--set physics={' or physics='.join(BACKENDS)}"
+        )
 
 
 @functools.cache

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Any
 
 from scaling.errors import InputError
-from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, INVALID, RETRY, RUNS, Entry, Ledger
+from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, RETRY, RUNS, Entry, Ledger
 from scaling.study.sweep import Job, differences
 from scaling.study.sweep_worker import SPEC, output
 
@@ -76,24 +77,35 @@ def chosen(standings: Sequence[Standing], hashes: Sequence[str]) -> list[Standin
 def retry(standings: Sequence[Standing], ledger: Ledger) -> list[str]:
     """Makes failed runs claimable again; their hashes."""
     broken = [one for one in standings if one.state == BROKEN]
-    return [one.hash for one in broken if ledger.append(one.hash, one.entry, RETRY, preemptions=0)]
+    return [one.hash for one in broken if ledger.append(one.hash, one.entry, RETRY, deaths=0)]
 
 
 def invalidate(standings: Sequence[Standing], picked: Sequence[Standing], ledger: Ledger) -> list[str]:
-    """Takes finished runs back, with everything made from them; their hashes. Their outputs are removed."""
-    gone = {one.hash for one in picked}
-    for one in standings:  # each after those that it needs
-        if gone & set(one.job.needs.values()):
-            gone.add(one.hash)
-    taken = []
-    for one in standings:
-        if one.hash in gone and one.state in (FINISHED, BROKEN):
-            if ledger.append(one.hash, one.entry, INVALID) is None:
-                continue
-            for name in _outputs(ledger, one.hash):
-                ledger.shelf.remove(f"{RUNS}/{one.hash}/{name}")
-            taken.append(one.hash)
+    """Takes runs back, with everything in the store that was begun from them; their hashes. Outputs are removed.
+
+    Each after those that it needs: a worker that claims one later finds that what it needs is gone, and one that was
+    earlier is fenced, so that nothing is published or resumed that comes from what was taken back.
+    """
+    known = {one.hash: set(one.job.needs.values()) for one in standings}
+    needs = {**_needs_of_others(ledger, known), **known}
+    gone, taken = {one.hash for one in picked}, []
+    for key in TopologicalSorter(needs).static_order():
+        if key not in gone and not gone & needs.get(key, set()):
+            continue
+        gone.add(key)
+        left = _outputs(ledger, key)  # before it can be claimed anew
+        if ledger.withdraw(key) is None:
+            continue
+        for name in left:
+            ledger.shelf.remove(f"{RUNS}/{key}/{name}")
+        taken.append(key)
     return taken
+
+
+def _needs_of_others(ledger: Ledger, known: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """What runs of other sweeps in the store need."""
+    texts = {key: ledger.shelf.read(f"{RUNS}/{key}/{SPEC}") for key in ledger.shelf.names(RUNS) if key not in known}
+    return {key: set(json.loads(text)["needs"].values()) for key, text in texts.items() if text is not None}
 
 
 def gc(standings: Sequence[Standing], ledger: Ledger) -> list[str]:

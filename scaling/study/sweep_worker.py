@@ -1,10 +1,12 @@
 """A worker: claims jobs, holds their leases and the record while a child process does the work, until nothing is left.
 
 A child that aborts (JAX does when a peer is lost: 134) or is killed counts as preempted and its job is tried again; one
-that ends with 75 is put back without counting; one that raises has failed, until somebody says `retry`.
+that ends with 75 is put back without counting, for a longer time after each; one that raises has failed, until somebody
+says `retry`.
 """
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -17,14 +19,14 @@ from typing import Any
 
 from scaling.errors import InputError
 from scaling.record.files import jsonable
-from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, INVALID, PREEMPTED, REQUEUED, RUNS, Entry, Ledger
+from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, PREEMPTED, REQUEUED, RUNS, Entry, Ledger
 from scaling.record.progress import say
 from scaling.study.gang import Gang
 from scaling.study.sweep import Job
 from scaling.study.sweep_child import LOG, REQUEUE
 from scaling.study.sweep_handle import Child, Order
 
-MOST_DEATHS = 10  # of one job, before it is thought to be the job's own fault
+MOST_DEATHS = 10  # of one job, one after the other, before it is thought to be the job's own fault
 SPEC = "run.json"
 
 
@@ -53,6 +55,7 @@ class Worker:
         self._order, self._ledger, self._watch, self._gang = order, ledger, watch, gang
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._done: dict[str, Entry] = {}
+        self._put_back: dict[str, tuple[int, float]] = {}  # how often, and until when it is left alone
         self.tally = Tally()
 
     def run(self, max_runs: int | None = None) -> Tally:
@@ -82,7 +85,10 @@ class Worker:
         """One pass over what is left: whether a job was run, and whether somebody else still works on one."""
         ran = alive = False
         for key, job in list(pending.items()):
-            if any(need in pending and need not in self._done for need in job.needs.values()):
+            if any(need not in self._done for need in job.needs.values()):
+                continue
+            if time.monotonic() < self._put_back.get(key, (0, 0.0))[1]:
+                alive = True
                 continue
             entry = self._ledger.last(key)
             if entry.state == DONE:
@@ -92,7 +98,7 @@ class Worker:
                 if claim is None:
                     alive = True
                     continue
-                self._attempt(job, claim, child, pending, len(jobs), afresh=entry.state == INVALID)
+                self._attempt(job, claim, child, pending, jobs)
                 ran = True
                 if max_runs is not None and len(self.tally.hashes) >= max_runs:
                     break
@@ -107,15 +113,22 @@ class Worker:
 
     def _claim(self, job: Job, entry: Entry) -> Entry | None:
         if entry.number == 0:
-            self._ledger.shelf.create(f"{RUNS}/{job.key}/{SPEC}", json.dumps(jsonable(job.spec())).encode())
+            spec, text = f"{RUNS}/{job.key}/{SPEC}", json.dumps(jsonable(job.spec())).encode()
+            self._ledger.patiently(lambda: self._ledger.shelf.create(spec, text))
         return self._ledger.claim(job.key, entry, self._name)
 
-    def _attempt(self, job: Job, claim: Entry, child: Child, pending: dict[str, Job], total: int, afresh: bool) -> None:
+    def _attempt(self, job: Job, claim: Entry, child: Child, pending: dict[str, Job], jobs: Mapping[str, Job]) -> None:
         """Runs a claimed job and writes down what became of it; whoever was superseded meanwhile writes nothing."""
-        shelf, began = self._ledger.shelf, time.monotonic()
+        ledger, began = self._ledger, time.monotonic()
         try:
-            work = self._folder(job.key, claim, afresh)
-            needed = {label: shelf.fetch(output(need, self._done[need])) for label, need in job.needs.items()}
+            withdrawn = self._withdrawn(job)
+            if withdrawn:
+                pending.update({need: jobs[need] for need in withdrawn})
+                self._end(job, claim, REQUEUED, began, error="what it needs was taken back")
+                return
+            work = self._folder(job.key, claim)
+            with ledger.beating(job.key, claim):  # for as long as it takes
+                needed = {label: self._fetched(need) for label, need in job.needs.items()}
             if self._gang is not None:
                 child.renew(self._gang.call(job.key, claim.token, work, needed))
             child.order(job.key, work, needed)
@@ -129,20 +142,23 @@ class Worker:
         if answer is None:
             child.stop()
             self._refuse(job, claim)
-        elif not self._ledger.owned(job.key, claim.token):  # nor is an error news: the folder is gone
+        elif not ledger.owned(job.key, claim.token):  # nor is an error news: the folder is gone
             self._refuse(job, claim)
         elif "ok" in answer:
-            shelf.keep(work, output(job.key, claim))
+            with ledger.beating(job.key, claim):
+                ledger.patiently(lambda: ledger.shelf.keep(work, output(job.key, claim)))
             steps = answer.get("env_steps")
             done = self._end(job, claim, DONE, began, **({} if steps is None else {"env_steps": steps}))
             if done is None:
                 self._refuse(job, claim)
             else:
                 self.tally.done += 1
-                self._finished(job.key, done, pending, total)
+                self._finished(job.key, done, pending, len(jobs))
         elif answer.get("machine"):
             self._end(job, claim, REQUEUED, began, error=answer["error"])
-            raise InputError(f"the disk is full while building {job.name} in {shelf.url}: free some space and go on")
+            raise InputError(
+                f"the disk is full while building {job.name} in {ledger.shelf.url}: free some space and go on"
+            )
         elif "lost" in answer:
             child.stop()
             self._preempted(job, claim, began, answer["lost"])
@@ -150,6 +166,21 @@ class Worker:
             self._fail(job, claim, began, answer["error"])
         else:
             self._died(job, claim, began, answer["exit"], work)
+
+    def _withdrawn(self, job: Job) -> list[str]:
+        """What the job needs and is not finished any more; of the rest, the attempts that count now are noted.
+
+        Asked when the job is claimed: whoever takes a need back after that fences the claim too.
+        """
+        now = {need: self._ledger.last(need) for need in job.needs.values()}
+        self._done |= now
+        gone = [need for need, entry in now.items() if entry.state != DONE]
+        for need in gone:
+            del self._done[need]
+        return gone
+
+    def _fetched(self, need: str) -> Path:
+        return self._ledger.patiently(lambda: self._ledger.shelf.fetch(output(need, self._done[need])))
 
     def _await(self, key: str, claim: Entry, child: Child) -> dict[str, Any] | None:
         """The child's answer, with heartbeats meanwhile; None once another attempt has taken over.
@@ -161,7 +192,9 @@ class Worker:
         beaten = time.monotonic()
         while True:
             answer = child.answer(min(look_s, max(0.0, beaten + beat_s - time.monotonic())))
-            lost = self._gang.lost(answer, 2 * look_s) if self._gang is not None else None
+            lost = None
+            if (gang := self._gang) is not None:
+                lost = self._ledger.patiently(functools.partial(gang.lost, answer, 2 * look_s))
             if lost is not None:
                 return {"lost": lost}
             if answer is not None:
@@ -172,11 +205,14 @@ class Worker:
                 self._ledger.beat(key, claim)
                 beaten = time.monotonic()
 
-    def _folder(self, key: str, claim: Entry, afresh: bool) -> Path:
-        """This attempt's folder with what the last one left, which fences whoever still writes there; or `afresh`."""
+    def _folder(self, key: str, claim: Entry) -> Path:
+        """This attempt's folder with what the last one left, unless that was taken back. Whoever still writes there is
+        fenced by the move.
+        """
         work = self._ledger.shelf.scratch(output(key, claim))
-        earlier = sorted(path for path in work.parent.glob("out-*") if path.name < work.name)
-        if earlier and not afresh:
+        left = [path for path in work.parent.glob("out-*") if int(path.name.split("-")[1]) > claim.since]
+        earlier = sorted(path for path in left if path.name < work.name)
+        if earlier:
             with contextlib.suppress(FileNotFoundError):
                 work.rmdir()
                 earlier[-1].rename(work)
@@ -185,7 +221,7 @@ class Worker:
 
     def _end(self, job: Job, claim: Entry, state: str, began: float, **data: Any) -> Entry | None:
         seconds = claim.seconds + time.monotonic() - began
-        data = {"name": job.name, "stage": job.stage, "worker": self._name, **data}
+        data = {"name": job.name, "stage": job.stage, "worker": self._name, "deaths": 0, **data}
         return self._ledger.append(job.key, claim, state, seconds=seconds, **data)
 
     def _refuse(self, job: Job, claim: Entry) -> None:
@@ -202,7 +238,10 @@ class Worker:
         if code == REQUEUE:
             self.tally.requeued += 1
             self._end(job, claim, REQUEUED, began, error="ended with 75: put back")
-            time.sleep(self._ledger.times.poll_s)  # whatever it waits for needs a moment
+            times, count = self._ledger.times, self._put_back.get(job.key, (0, 0.0))[0]
+            # whatever it waits for needs a moment, and each time a longer one
+            pause = min(times.stale_s, times.poll_s * 2.0 ** min(count, 30))
+            self._put_back[job.key] = (count + 1, time.monotonic() + pause)
             return
         killed = code < 0 or code in (134, 137)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -214,11 +253,12 @@ class Worker:
 
     def _preempted(self, job: Job, claim: Entry, began: float, error: str) -> None:
         """To be tried again, unless that has happened too often."""
-        if claim.preemptions + 1 >= MOST_DEATHS:
+        deaths = claim.deaths + 1
+        if deaths >= MOST_DEATHS:
             self._fail(job, claim, began, error)
             return
         self.tally.preempted += 1
-        self._end(job, claim, PREEMPTED, began, error=error, preemptions=claim.preemptions + 1)
+        self._end(job, claim, PREEMPTED, began, error=error, preemptions=claim.preemptions + 1, deaths=deaths)
         say(f"{job.name}: {error.splitlines()[-1]}; it is tried again")
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.errors import InputError
+from scaling.record import hashing
 from scaling.record.hashing import canonical_json, content_hash, file_hash
 
 
@@ -132,3 +133,26 @@ def test_file_hash_is_of_names_and_bytes_not_of_place(tmp_path: Path) -> None:
     assert file_hash(tmp_path / "here") != file_hash(tmp_path / "there")
     with pytest.raises(InputError, match="nowhere does not exist"):
         file_hash(tmp_path / "nowhere")
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    part: Any
+    number: int = 0
+
+
+def test_a_part_that_many_share_is_written_out_once(monkeypatch):
+    made, float_of = [], hashing._plain_float
+    monkeypatch.setattr(hashing, "_plain_float", lambda value: made.append(value) or float_of(value))
+    part = Recipe(rate=0.125)
+    assert len({content_hash(Holder(part, number)) for number in range(50)}) == 50
+    assert made == [0.125]
+    assert content_hash(Holder(Recipe(rate=0.125), 3)) == content_hash(Holder(part, 3))
+
+
+def test_a_part_that_can_change_or_only_equals_another_is_hashed_for_itself():
+    box = Holder([1])
+    before = content_hash(box)
+    box.part.append(2)
+    assert content_hash(box) == content_hash(Holder([1, 2])) != before
+    assert len({content_hash(Holder(Holder(value))) for value in (1, 1.0, True)}) == 3

@@ -155,7 +155,11 @@ def test_jobs_that_runs_share_are_one_job():
     assert [job.stage for job in sweep.jobs().values()].count("bank") == 2
     assert len(sweep.jobs()) == 2 + 6
     one = sweep.override("inner.rate", 0.3)
-    assert len(one.jobs()) == 1 + 3 and len(sweep.runs) == 6
+    assert len(one.jobs()) == 1 + 3 and (len(sweep.runs), len(one.runs)) == (6, 3)
+    assert [str(run) for run in sweep.override("size", 7).runs] == ["inner.rate=0.1", "inner.rate=0.2"]
+    whole = sweep.override("inner", Inner(0.4)).override("size", 1)
+    assert [str(run) for run in whole.runs] == ["base"]
+    assert [str(run) for run in one.runs] == ["size=1", "size=2", "size=3"]
     assert str(sweep).startswith("shared: 6 runs\ninner.rate=0.1 size=1\n")
 
 
@@ -194,6 +198,13 @@ def test_a_run_of_the_check_resumes_from_its_checkpoint_to_the_same_digest(tmp_p
     (cut / "chunks.txt").write_text("0\n1\n2\n3\n4\n5\n")  # one after the checkpoint was lost
     [again] = job.action(cut, {})
     assert again["digest"] == row["digest"] and again["resumed"] and again["rounds_computed"] == 110
+
+
+def test_a_figure_that_is_replaced_is_not_told_of_any_more_and_equal_runs_are_one():
+    axes = {"size": (1, 2), "seed": (0, 1)}
+    sweep = Sweep("one", grid(Run(Config(), "a first word"), axes), simple_jobs("one", 1, lambda config, work: {}, 1.0))
+    names = [job.name for job in sweep.override("seed", 0).jobs().values()]
+    assert names == ["a first word size=1", "a first word size=2"]
 
 
 def test_simple_jobs_hand_the_config_to_the_work(tmp_path):

@@ -1,17 +1,23 @@
 """Studies as jobs: what is shared is one job, shipped sweeps can be planned, and the rows are those of `run_study`."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
 from scaling.distill.student import CIRCUMSTANCES
+from scaling.errors import InputError
 from scaling.record.hashing import content_hash
 from scaling.record.ledger import Ledger
 from scaling.record.shelf import LocalShelf
 from scaling.record.store import ArtifactStore
 from scaling.record.table import read_table, rows_of, write_table
+from scaling.students.ladder import ladder
 from scaling.study.corpus_stages import CORPUS_VERSION
 from scaling.study.sweep import Sweep, grid
 from scaling.study.sweep_bill import bill, plan
@@ -78,6 +84,51 @@ def test_keys_are_those_of_the_artifact_store_and_follow_what_they_cover():
     assert set(jobs["experts K=2"].needs) == {"corpus", "clusters"}
     shared = {jobs[f"clusters K={k}"].needs["embedding"] for k in (2, 1)}
     assert shared == {jobs["embedding"].key}
+
+
+def test_keys_are_those_of_every_machine_and_a_sweep_that_leaves_its_physics_open_is_refused(monkeypatch):
+    def keys(device):
+        monkeypatch.setattr(jax, "default_backend", lambda: device)
+        return [list(find_sweep(name).jobs()) for name in ("data_size-tiny", "data_size-paper")]
+
+    assert keys("cpu") == keys("gpu")
+    assert [find_sweep(f"{name}-{how}").runs[0].config.physics for name in SHIPPED for how in ("tiny", "paper")] == [
+        "mujoco",
+        "mjx",
+    ] * len(SHIPPED)
+    with pytest.raises(InputError, match=r"physics=auto is another backend .* --set physics=mujoco or physics=mjx or"):
+        find_sweep("data_size", [("physics", "auto")]).jobs()
+
+
+def test_runs_that_differ_in_one_figure_solve_their_students_once():
+    runs = grid(tiny(context=33), {"dagger.updates": range(2, 10), "families": [("mlp",), ("transformer",)]})
+    before = ladder.cache_info().misses
+    assert len(Sweep("many", runs, StudyJobs()).jobs()) > 16 * 3
+    assert ladder.cache_info().misses == before + 2
+
+
+PLANNED = """
+from scaling.study.sweep_handle import Order
+from scaling.study.sweep_bill import plan
+from scaling.study.sweep_state import survey
+from scaling.record.ledger import Ledger
+from scaling.record.shelf import LocalShelf
+from pathlib import Path
+print(plan(survey(Order("data_size").jobs(), Ledger(LocalShelf(Path("nowhere")))))["jobs"])
+import jax
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized(), "a plan took the device"
+jax.devices()
+assert xla_bridge.backends_are_initialized(), "this is not how one asks"
+"""
+
+
+def test_a_machine_that_plans_or_holds_a_lease_starts_no_jax(tmp_path):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", PLANNED]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 10
 
 
 def test_a_reference_bank_is_of_another_seed_and_teaches_nobody():

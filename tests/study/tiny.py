@@ -87,6 +87,7 @@ def tiny(**changes):
         seeds=2,
         closed_loop=ClosedLoopConfig(starts=4, seconds=0.4),
         resamples=20,
+        physics="mujoco",
     )
     return replace(config, **changes)
 
