@@ -39,6 +39,11 @@ def find_sweep(spec: str, overrides: Sequence[tuple[str, Any]] = ()) -> Sweep:
             for key, value in overrides:
                 sweep = sweep.override(key, value)
             return sweep
+    if not folders():
+        raise InputError(
+            f"no sweep is called {spec!r}: sweeps are shipped with the checkout alone; install that (pip install -e), "
+            "stand in a folder that has its sweeps/, or name a file"
+        )
     near = difflib.get_close_matches(name or spec, names(), n=3, cutoff=0.5)
     near = near or difflib.get_close_matches(spec, names(), n=3, cutoff=0.3) or names()
     raise InputError(f"no sweep is called {spec!r}; did you mean {' or '.join(near) or 'a file of your own'}?")

@@ -20,6 +20,7 @@ from scaling.record.files import jsonable
 from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, INVALID, PREEMPTED, REQUEUED, RUNS, Entry, Ledger
 from scaling.record.progress import say
 from scaling.study.gang import Gang
+from scaling.study.launch.devices import held
 from scaling.study.sweep import Job
 from scaling.study.sweep_child import LOG, REQUEUE
 from scaling.study.sweep_handle import Child, Order
@@ -52,6 +53,7 @@ class Worker:
     ) -> None:
         self._order, self._ledger, self._watch, self._gang = order, ledger, watch, gang
         self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._devices = held(gang.place if gang is not None else None)
         self._done: dict[str, Entry] = {}
         self.tally = Tally()
 
@@ -185,7 +187,7 @@ class Worker:
 
     def _end(self, job: Job, claim: Entry, state: str, began: float, **data: Any) -> Entry | None:
         seconds = claim.seconds + time.monotonic() - began
-        data = {"name": job.name, "stage": job.stage, "worker": self._name, **data}
+        data = {"name": job.name, "stage": job.stage, "worker": self._name, "devices": self._devices, **data}
         return self._ledger.append(job.key, claim, state, seconds=seconds, **data)
 
     def _refuse(self, job: Job, claim: Entry) -> None:

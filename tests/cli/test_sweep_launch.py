@@ -334,3 +334,11 @@ def test_slurm_is_asked_for_what_the_flags_say_and_never_tires_of_timeouts(tmp_p
     assert constructed["slurm_max_num_timeout"] * 4 > 24 * 365  # turns of four hours
     assert (given["nodes"], given["tasks_per_node"], given["gpus_per_node"]) == (4, 1, 2)
     assert (given["cpus_per_task"], given["slurm_partition"]) == (3, "a")  # what is said in submitit's words stands
+
+
+def test_an_installation_without_the_shipped_sweeps_says_what_to_do(refused, tmp_path, monkeypatch):
+    from scaling.study import sweep_find
+
+    monkeypatch.setattr(sweep_find, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.chdir(tmp_path)
+    assert "install that (pip install -e)" in refused("sweep", "plan", "data_size")

@@ -68,11 +68,11 @@ def launch(
 
     Raises InputError where submitit is not installed, or does not know an option.
     """
+    asked = (means or Means()).slurm()
     try:
         import submitit
     except ImportError:
         raise InputError("--launcher slurm needs submitit: install it with pip install 'scaling[slurm]'") from None
-    asked = (means or Means()).slurm()
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=MOST_TIMEOUTS)
     shape = {"tasks_per_node": gang} if cluster == "local" else {"nodes": gang, "tasks_per_node": 1}
     try:
