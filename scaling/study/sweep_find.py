@@ -12,11 +12,13 @@ from scaling.errors import InputError
 from scaling.study.sweep import Sweep
 
 DEFAULT = "tiny"
-SHIPPED = Path(__file__).resolve().parents[2] / "sweeps"
+_PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = _PACKAGE / "sweeps"  # where a wheel has what is shipped
+SHIPPED = INSTALLED if INSTALLED.is_dir() else _PACKAGE.parent / "sweeps"
 
 
 def folders() -> list[Path]:
-    """Where sweeps are looked for by name: below the current folder, then in the checkout of this package."""
+    """Where sweeps are looked for by name: below the current folder, then where this package has those shipped."""
     return list(dict.fromkeys(folder for folder in (Path("sweeps").resolve(), SHIPPED) if folder.is_dir()))
 
 
@@ -39,11 +41,6 @@ def find_sweep(spec: str, overrides: Sequence[tuple[str, Any]] = ()) -> Sweep:
             for key, value in overrides:
                 sweep = sweep.override(key, value)
             return sweep
-    if not folders():
-        raise InputError(
-            f"no sweep is called {spec!r}: sweeps are shipped with the checkout alone; install that (pip install -e), "
-            "stand in a folder that has its sweeps/, or name a file"
-        )
     near = difflib.get_close_matches(name or spec, names(), n=3, cutoff=0.5)
     near = near or difflib.get_close_matches(spec, names(), n=3, cutoff=0.3) or names()
     raise InputError(f"no sweep is called {spec!r}; did you mean {' or '.join(near) or 'a file of your own'}?")

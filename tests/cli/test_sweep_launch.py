@@ -1,7 +1,11 @@
 """`scaling sweep work` with workers elsewhere: what each launcher is handed, and what becomes of workers that end."""
 
 import contextlib
+import os
+import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +13,7 @@ import pytest
 
 from scaling.cli import main
 from scaling.errors import InputError
+from scaling.study import sweep_find
 from scaling.study.launch import local, slurm
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.launch.devices import Devices, held, visible
@@ -336,9 +341,19 @@ def test_slurm_is_asked_for_what_the_flags_say_and_never_tires_of_timeouts(tmp_p
     assert (given["cpus_per_task"], given["slurm_partition"]) == (3, "a")  # what is said in submitit's words stands
 
 
-def test_an_installation_without_the_shipped_sweeps_says_what_to_do(refused, tmp_path, monkeypatch):
-    from scaling.study import sweep_find
-
-    monkeypatch.setattr(sweep_find, "SHIPPED", tmp_path / "nothing")
-    monkeypatch.chdir(tmp_path)
-    assert "install that (pip install -e)" in refused("sweep", "plan", "data_size")
+def test_an_installation_finds_the_shipped_sweeps_where_the_wheel_has_them(tmp_path):
+    root = Path(sweep_find.__file__).resolve().parents[2]
+    wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    [(packed, inside)] = wheel["force-include"].items()
+    shutil.copytree(root / "scaling", tmp_path / "scaling", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(root / packed, tmp_path / inside)
+    code = "from scaling.study.sweep_find import find_sweep, names; print(find_sweep('engine_check').name, *names())"
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "elsewhere",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert {"engine_check", "data_size", "isoflop"} <= set(done.stdout.split()), done.stderr
