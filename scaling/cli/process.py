@@ -143,7 +143,8 @@ def told(error: Exception) -> str | None:
     if files.disk_full(error):
         where = f" at {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{where}: free some space and run the same command again"
-    if isinstance(error, OSError) and error.filename:
+    # A file that is missing where nobody expected it is a bug; where it is made, its maker has said so.
+    if isinstance(error, OSError) and error.filename and not isinstance(error, FileNotFoundError):
         known = files.told(error, Path(os.fsdecode(error.filename)), "writing")
         return None if known is None else str(known)
     if isinstance(error, ModuleNotFoundError) and (error.name or "scaling").split(".")[0] != "scaling":

@@ -16,6 +16,7 @@ from scaling.errors import InputError
 if TYPE_CHECKING:
     from scaling.record.ledger import Ledger
 
+_COLUMNS = ("hash", "stage", "name", "state", "attempts", "seconds", "expected_s", "progress")
 _SHOWN = 40  # lines of a table of runs, the failed ones first
 
 
@@ -58,17 +59,25 @@ def _plan(arguments: argparse.Namespace) -> Outcome:
 
 
 def _status(arguments: argparse.Namespace) -> Outcome:
-    from scaling.study.sweep_bill import status
+    from scaling.study.sweep_watch import watched
 
     if arguments.live:
         _watch(arguments)
     sweep, ledger, standings = survey_of(arguments)
-    found = status(standings, sweep.devices)
+    found = watched(standings, ledger, sweep.devices)
     data = {"sweep": sweep.name, "store": arguments.store, **found["counts"], **found}
-    words: list[str | Grid] = [pairs(found["counts"]), bill(found["stages"]), _grid(found["runs"])]
+    words: list[str | Grid] = [pairs(found["counts"]), *_time_left(found), bill(found["stages"]), _grid(found["runs"])]
     if arguments.html is not None:
         words.append(f"page: {_page(arguments, sweep.name, ledger, found)}")
     return Outcome(data, [*words, *failures([one for one in found["runs"] if one["state"] == "failed"])])
+
+
+def _time_left(found: dict[str, Any]) -> list[str]:
+    from scaling.record.progress import duration
+
+    if found["eta_s"] is not None:
+        return [f"about {duration(found['eta_s'])} left with the {found['counts']['running']} that work now"]
+    return [f"about {duration(found['seconds_left'])} of one worker left"] if found["seconds_left"] else []
 
 
 def _page(arguments: argparse.Namespace, name: str, ledger: "Ledger", found: dict[str, Any]) -> Path:
@@ -82,39 +91,47 @@ def _page(arguments: argparse.Namespace, name: str, ledger: "Ledger", found: dic
 def _grid(runs: Sequence[dict[str, Any]]) -> Grid:
     order = ("failed", "running", "blocked", "new", "waiting", "finished")
     shown = sorted(runs, key=lambda one: order.index(one["state"]))[:_SHOWN]
-    rows = [(one["hash"], one["stage"], one["name"], one["state"], one["attempts"], one["seconds"]) for one in shown]
+    rows = [tuple(one[name] for name in _COLUMNS) for one in shown]
     title = f"{len(shown)} of {len(runs)} runs" if len(shown) < len(runs) else ""
-    return Grid(("hash", "stage", "run", "state", "attempts", "seconds"), rows, title)
+    return Grid(("hash", "stage", "run", "state", "attempts", "seconds", "of about", "last line"), rows, title)
 
 
 def _watch(arguments: argparse.Namespace) -> None:
     """A table on standard error, anew every two seconds, until nothing runs and nothing can be claimed."""
     from rich.console import Console
     from rich.live import Live
-    from rich.table import Table
 
-    from scaling.cli.output import cell
-    from scaling.study.sweep_bill import status
     from scaling.study.sweep_state import survey
+    from scaling.study.sweep_watch import watched
 
     sweep, ledger = sweep_of(arguments), ledger_of(arguments)
-    jobs, began, first = sweep.jobs(), time.monotonic(), None
+    jobs = sweep.jobs()
     with Live(console=Console(stderr=True), refresh_per_second=2) as live:
         while True:
-            found = status(survey(jobs, ledger))
+            found = watched(survey(jobs, ledger), ledger, sweep.devices)
+            live.update(_frame(sweep.name, found))
             counts = found["counts"]
-            done, left = counts["finished"], counts["new"] + counts["waiting"] + counts["running"]
-            first = done if first is None else first
-            pace = (time.monotonic() - began) / (done - first) if done > first else None
-            eta = "" if pace is None else f", about {pace * left:.0f} s left"
-            grid = _grid([one for one in found["runs"] if one["state"] in ("running", "failed")])
-            table = Table(*grid.header, title=f"{sweep.name}: {done} of {len(jobs)} finished{eta}", box=None)
-            for row in grid.rows:
-                table.add_row(*(cell(value).replace("[", r"\[") for value in row))
-            live.update(table)
-            if not left:
+            if not counts["new"] + counts["waiting"] + counts["running"]:
                 return
             time.sleep(2.0)
+
+
+def _frame(name: str, found: dict[str, Any]) -> Any:
+    """What runs and what has failed, the time that is left, and the last words of failures."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from scaling.cli.output import cell
+
+    broken = [one for one in found["runs"] if one["state"] == "failed"]
+    grid = _grid([*broken, *(one for one in found["runs"] if one["state"] == "running")])
+    counts = found["counts"]
+    title = ", ".join([f"{name}: {counts['finished']} of {sum(counts.values())} finished", *_time_left(found)])
+    table = Table(*grid.header, title=title, box=None)
+    for row in grid.rows:
+        table.add_row(*(cell(value).replace("[", r"\[") for value in row))
+    return Group(table, *(Text(str(told)) for told in failures(broken)))
 
 
 def _retry(arguments: argparse.Namespace) -> Outcome:

@@ -2,12 +2,14 @@
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scaling.cli import BAD_INPUT, CHECK_FAILED, DONE, REQUEUE, launching
 from scaling.cli.output import Outcome, pairs
 from scaling.cli.parser import Parser, add_mirrors, choose_mirrors
-from scaling.cli.suggestions import pair
 from scaling.cli.sweeps import failures, overrides_of, survey_of, sweep_of
 from scaling.errors import InputError
 
@@ -18,17 +20,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="HASH", help="these runs and what they need (suggest)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="so many workers (default 1)")
     parser.add_argument("--gang", type=int, default=1, metavar="N", help="each of N processes, one JAX program (1)")
-    parser.add_argument("--launcher", choices=("local", "slurm", "ray", "k8s"), default="local")
     parser.add_argument("--heartbeat", type=float, default=30.0, metavar="S", help="seconds between heartbeats (30)")
     parser.add_argument(
         "--stale", type=float, default=90.0, metavar="S", help="a heartbeat that stood still so long (90)"
     )
-    parser.add_argument("--image", metavar="IMAGE", help="of k8s: the container image")
-    parser.add_argument("--queue", metavar="QUEUE", help="of k8s: the Kueue queue")
-    parser.add_argument("--volume", metavar="CLAIM=/PATH", help="of k8s: a volume that all pods share (for gangs)")
-    parser.add_argument(
-        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="submitit's, as slurm_partition=a"
-    )
+    launching.add_arguments(parser)
     add_mirrors(parser)
 
 
@@ -36,6 +32,7 @@ def work(arguments: argparse.Namespace) -> Outcome:
     """Works here, or starts workers."""
     from scaling.record.lease import LeaseTimes
     from scaling.study.launch.command import WorkerCommand
+    from scaling.study.sweep_find import anywhere
 
     try:
         times = LeaseTimes(arguments.heartbeat, arguments.stale, min(0.25, arguments.heartbeat))
@@ -44,44 +41,36 @@ def work(arguments: argparse.Namespace) -> Outcome:
     if arguments.max_runs is not None and arguments.max_runs < 1:
         raise InputError(f"--max-runs {arguments.max_runs}: give at least 1")
     mirrors = choose_mirrors(arguments)
-    command = WorkerCommand(arguments.sweep, arguments.store, overrides_of(arguments), times, arguments.only, mirrors)
     if arguments.workers < 1 or arguments.gang < 1:
         raise InputError(f"--workers {arguments.workers} --gang {arguments.gang}: give at least 1 of each")
     if arguments.launcher == "local" and arguments.workers == arguments.gang == 1:
+        launching.check(arguments)
         return _work_here(arguments, times)
     if arguments.max_runs is not None:
         raise InputError("--max-runs is for one worker: leave it out, or leave out --workers, --gang and --launcher")
     sweep_of(arguments)  # a mistake in the name is told before anything starts
-    return _launch(arguments, command)
+    names = (arguments.sweep, arguments.store)
+    if arguments.launcher != "k8s":  # workers stand in folders of their own, pods in another file system
+        names = (anywhere(arguments.sweep), _absolute(arguments.store))
+    command = WorkerCommand(*names, overrides_of(arguments), times, arguments.only, mirrors)
+    launched = launching.launch(arguments, command)
+    return launched.outcome or _after(_summary(arguments, {}), launched.codes)
 
 
-def _launch(arguments: argparse.Namespace, command: Any) -> Outcome:
-    if arguments.launcher == "k8s":
-        from scaling.study.launch.k8s import jobset, yaml
+def _absolute(store: str) -> str:
+    return store if "://" in store else str(Path(store).expanduser().absolute())
 
-        if not arguments.image:
-            raise InputError("--launcher k8s needs --image: the container that has scaling installed")
-        volume = pair("--volume", arguments.volume) if arguments.volume else None
-        manifest = jobset(
-            command, arguments.workers, arguments.image, arguments.queue, gang=arguments.gang, volume=volume
-        )
-        return Outcome(manifest, [yaml(manifest)])
-    if arguments.launcher == "slurm":
-        from scaling.study.launch import slurm
 
-        options = dict(pair("--slurm", text) for text in arguments.slurm)
-        jobs = slurm.launch(command, arguments.workers, Path("runs/slurm").resolve(), options, gang=arguments.gang)
-        ids = [job.job_id for job in jobs]
-        return Outcome({"jobs": ids}, [f"submitted {', '.join(ids)}; scaling sweep status {arguments.sweep} --live"])
-    if arguments.launcher == "ray":
-        from scaling.study.launch import ray
-
-        ray.launch(command, arguments.workers, gang=arguments.gang)
-    else:
-        from scaling.study.launch import local
-
-        local.launch(command, arguments.workers, arguments.gang)
-    return _summary(arguments, {})
+def _after(summary: Outcome, codes: Sequence[int]) -> Outcome:
+    """The summary with the worst exit code of workers that ended before everything was finished."""
+    counts = summary.data["counts"]
+    early = [code for code in codes if code not in ((DONE, CHECK_FAILED) if counts["failed"] else (DONE,))]
+    if not early or counts["finished"] == sum(counts.values()):
+        return summary
+    worst = BAD_INPUT if BAD_INPUT in early else REQUEUE if set(early) == {REQUEUE} else CHECK_FAILED
+    told = ", ".join(map(str, early))
+    words = f"{len(early)} of {len(codes)} workers ended early (exit code {told}): see what they said above"
+    return replace(summary, data=summary.data | {"workers": list(codes)}, code=worst, complaint=words)
 
 
 def _work_here(arguments: argparse.Namespace, times: Any) -> Outcome:

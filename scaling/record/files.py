@@ -93,6 +93,8 @@ def told(error: OSError, path: Path, what: str) -> InputError | None:
         return InputError(f"the disk is full while {what} {path}: free some space and run the same command again")
     if error.errno in _LOCKED:
         return InputError(f"{path} cannot be written while {what} it: choose a folder that you may write to")
+    if error.errno == errno.ENOENT:
+        return InputError(f"{path} cannot be made while {what} it: choose a folder on a disk that takes new ones")
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         return InputError(f"{path} is in the way of a folder while {what} it: move it or choose another path")
     return None

@@ -35,13 +35,13 @@ def prices(standings: Sequence[Standing]) -> dict[str, float]:
 def plan(standings: Sequence[Standing], devices: int = 1) -> dict[str, Any]:
     """Counts, and the device-hours, environment steps of training and bytes still to come, by stage too."""
     counts = Counter(one.state for one in standings)
-    seconds = prices(standings)
+    seconds, on = prices(standings), _usual(standings, devices)
     stages: dict[str, dict[str, Any]] = {}
     for one in standings:
         row = stages.setdefault(one.job.stage, {"jobs": 0, "left": 0, "device_hours": 0.0, "env_steps": 0.0})
         row["jobs"] += 1
         row["left"] += one.hash in seconds
-        row["device_hours"] += seconds.get(one.hash, 0.0) * devices / 3600
+        row["device_hours"] += seconds.get(one.hash, 0.0) * on.get(one.job.stage, devices) / 3600
         row["env_steps"] += one.job.env_steps if one.hash in seconds else 0.0
     return {
         "new": counts[NEW] + counts[WAITING],
@@ -66,9 +66,23 @@ def bill(standings: Sequence[Standing], devices: int = 1) -> dict[str, dict[str,
     for one in standings:
         row = stages.setdefault(one.job.stage, {"seconds": 0.0, "device_hours": 0.0, "env_steps": 0})
         row["seconds"] += one.entry.seconds
-        row["device_hours"] += one.entry.seconds * devices / 3600
+        row["device_hours"] += one.entry.seconds * _held(one, devices) / 3600
         row["env_steps"] += int(one.entry.data.get("env_steps", 0)) if one.state == FINISHED else 0
     return _shared(stages)
+
+
+def _held(one: Standing, otherwise: int) -> int:
+    """Devices of the worker, or gang, that ended the last attempt, which all its attempts are billed by."""
+    return int(one.entry.data.get("devices", otherwise))
+
+
+def _usual(standings: Sequence[Standing], otherwise: int) -> dict[str, float]:
+    """Devices that finished jobs of each stage were done on (the median)."""
+    held: dict[str, list[int]] = defaultdict(list)
+    for one in standings:
+        if one.state == FINISHED:
+            held[one.job.stage].append(_held(one, otherwise))
+    return {stage: statistics.median(counts) for stage, counts in held.items()}
 
 
 def _shared(stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -96,7 +110,7 @@ def shares(standings: Sequence[Standing], counts: Mapping[str, int], devices: in
     part of what others needed too. Over all rows they add up to the bill of what rows needed.
     """
     jobs = {one.hash: one.job for one in standings}
-    hours = {one.hash: one.entry.seconds * devices / 3600 for one in standings}
+    hours = {one.hash: one.entry.seconds * _held(one, devices) / 3600 for one in standings}
     needed = {key: closure(jobs, [key]) for key in counts}
     users: dict[str, int] = defaultdict(int)
     for key, found in needed.items():

@@ -12,12 +12,14 @@ from scaling.errors import InputError
 from scaling.study.sweep import Sweep
 
 DEFAULT = "tiny"
-_CHECKOUT = Path(__file__).resolve().parents[2] / "sweeps"
+_PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = _PACKAGE / "sweeps"  # where a wheel has what is shipped
+SHIPPED = INSTALLED if INSTALLED.is_dir() else _PACKAGE.parent / "sweeps"
 
 
 def folders() -> list[Path]:
-    """Where sweeps are looked for by name: below the current folder, then in the checkout of this package."""
-    return list(dict.fromkeys(folder for folder in (Path("sweeps").resolve(), _CHECKOUT) if folder.is_dir()))
+    """Where sweeps are looked for by name: below the current folder, then where this package has those shipped."""
+    return list(dict.fromkeys(folder for folder in (Path("sweeps").resolve(), SHIPPED) if folder.is_dir()))
 
 
 def names() -> list[str]:
@@ -42,6 +44,18 @@ def find_sweep(spec: str, overrides: Sequence[tuple[str, Any]] = ()) -> Sweep:
     near = difflib.get_close_matches(name or spec, names(), n=3, cutoff=0.5)
     near = near or difflib.get_close_matches(spec, names(), n=3, cutoff=0.3) or names()
     raise InputError(f"no sweep is called {spec!r}; did you mean {' or '.join(near) or 'a file of your own'}?")
+
+
+def anywhere(spec: str) -> str:
+    """The same sweep for a process that stands in another folder: a shipped name as it is, a file by its whole path."""
+    name, _, version = spec.removesuffix(".py").rpartition("-")
+    for base, wanted in ((spec, ""), (name + (".py" if spec.endswith(".py") else ""), version)):
+        path = _file(base) if base else None
+        if path is not None:
+            if path.parent == SHIPPED and base == path.stem:
+                return spec
+            return str(path.with_name(f"{path.stem}-{wanted}.py" if wanted else path.name))
+    return spec
 
 
 def _file(base: str) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 from scaling.view import sections
 from scaling.view.report import write_report
 
-_RUNS = ("hash", "stage", "name", "state", "attempts", "preemptions", "seconds", "worker")
+_RUNS = ("hash", "stage", "name", "state", "attempts", "preemptions", "seconds", "expected_s", "progress", "worker")
 
 
 def write_page(path: Path, name: str, store: str, found: Mapping[str, Any]) -> Path:

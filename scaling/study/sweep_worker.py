@@ -22,6 +22,7 @@ from scaling.record.files import jsonable
 from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, PREEMPTED, REQUEUED, RUNS, Entry, Ledger
 from scaling.record.progress import say
 from scaling.study.gang import Gang
+from scaling.study.launch.devices import held
 from scaling.study.sweep import Job
 from scaling.study.sweep_child import LOG, REQUEUE
 from scaling.study.sweep_handle import Child, Order
@@ -54,6 +55,7 @@ class Worker:
     ) -> None:
         self._order, self._ledger, self._watch, self._gang = order, ledger, watch, gang
         self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._devices = held(gang.place if gang is not None else None)
         self._done: dict[str, Entry] = {}
         self._put_back: dict[str, tuple[int, float]] = {}  # how often, and until when it is left alone
         self.tally = Tally()
@@ -221,7 +223,8 @@ class Worker:
 
     def _end(self, job: Job, claim: Entry, state: str, began: float, **data: Any) -> Entry | None:
         seconds = claim.seconds + time.monotonic() - began
-        data = {"name": job.name, "stage": job.stage, "worker": self._name, "deaths": 0, **data}
+        known = {"name": job.name, "stage": job.stage, "worker": self._name}
+        data = {**known, "devices": self._devices, "deaths": 0, **data}
         return self._ledger.append(job.key, claim, state, seconds=seconds, **data)
 
     def _refuse(self, job: Job, claim: Entry) -> None:

@@ -13,6 +13,7 @@ from scaling.study.gang import Place, place_of
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.launch.k8s import jobset, yaml
 from scaling.study.launch.local import own_cores, shares, start
+from scaling.study.launch.means import Means
 
 SMALL = ("--set", "rounds=1000")
 
@@ -146,7 +147,7 @@ def test_a_worker_is_held_to_its_cores():
 def test_the_jobset_is_yaml_of_independent_workers_that_are_restarted(call):
     read = pytest.importorskip("yaml")
     command = WorkerCommand("data_size-paper", "gs://bucket/sweeps", [("seeds", 2)])
-    manifest = jobset(command, 8, "image:1", "queue", accelerators={"nvidia.com/gpu": 1})
+    manifest = jobset(command, 8, "image:1", "queue", means=Means(gpus=1))
     assert read.safe_load(yaml(manifest)) == manifest
     [workers] = manifest["spec"]["replicatedJobs"]
     job = workers["template"]["spec"]
@@ -155,7 +156,6 @@ def test_the_jobset_is_yaml_of_independent_workers_that_are_restarted(call):
     assert container["command"][:5] == ["scaling", "sweep", "work", "data_size-paper", "--store"]
     assert container["command"][-2:] == ["--set", "seeds=2"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [75, 134, 137]
     assert manifest["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "queue"}
     printed = call("sweep", "work", "engine_check", "--launcher", "k8s", "--image", "i", "--store", "gs://b/s").out
     assert read.safe_load(printed)["kind"] == "JobSet"
@@ -175,7 +175,11 @@ def test_a_gang_on_kubernetes_is_a_jobset_whose_pods_find_their_first(call):
     [workers] = first["spec"]["replicatedJobs"]
     job = workers["template"]["spec"]
     assert (workers["replicas"], job["parallelism"], job["completions"], job["backoffLimit"]) == (1, 4, 4, 0)
-    assert "podFailurePolicy" not in job  # one lost pod ends the gang, which begins anew under another name
+    # One lost pod ends the gang, which begins anew under another name, unless a process says that it is through.
+    [ended] = job["podFailurePolicy"]["rules"]
+    assert (ended["action"], ended["onExitCodes"]["values"]) == ("FailJob", [1, 2])
+    [over] = first["spec"]["failurePolicy"]["rules"]
+    assert (over["action"], over["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
     pod = job["template"]["spec"]
     [container] = pod["containers"]
     assert container["volumeMounts"][0]["mountPath"] == "/all"

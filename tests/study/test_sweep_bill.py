@@ -64,3 +64,20 @@ def test_estimates_are_scaled_by_how_wrong_they_were():
 
 def test_nothing_done_has_no_shares():
     assert bill([standing("a", "bank", 1.0)])["bank"]["share"] is None
+
+
+def test_the_bill_counts_the_devices_that_did_the_work(tmp_path, monkeypatch):
+    path = tmp_path / "bills.py"
+    path.write_text(SWEEP)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    ledger = ledger_of(tmp_path, SAFE)
+    assert Worker(Order(str(path)), ledger).run(max_runs=2).done == 2
+    standings = survey(find_sweep(str(path)).jobs(), ledger)
+    done = [one for one in standings if one.state == FINISHED]
+    assert [one.entry.data["devices"] for one in done] == [4, 4]
+    spent = sum(one.entry.seconds for one in done) * 4 / 3600
+    assert status(standings)["device_hours"] == pytest.approx(spent)
+    assert sum(row["sweep_device_hours"] for row in rows(standings, ledger)) == pytest.approx(spent)
+    left = [prices(standings)[key] for key in ("b", "c")]
+    assert plan(standings)["device_hours"] == pytest.approx(sum(left) * 4 / 3600)

@@ -1,10 +1,12 @@
 """The one command that every launcher starts, as often as it can."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scaling.record.files import jsonable
 from scaling.record.lease import LeaseTimes
 
 
@@ -21,7 +23,9 @@ class WorkerCommand:
 
     def words(self, python: Sequence[str] = (sys.executable, "-m", "scaling")) -> list[str]:
         """The command line."""
-        settings = [part for path, value in self.overrides for part in ("--set", f"{path}={value}")]
+        settings = [
+            part for path, value in self.overrides for part in ("--set", f"{path}={json.dumps(jsonable(value))}")
+        ]
         lease = ["--heartbeat", f"{self.times.heartbeat_s:g}", "--stale", f"{self.times.stale_s:g}"]
         only = ["--only", *self.only] if self.only else []
         mirrors = ["--mirrors", ",".join(self.mirrors)] if self.mirrors else []

@@ -1,14 +1,20 @@
-"""Workers as a Kubernetes JobSet (with a Kueue queue where one is named), as YAML to be applied."""
+"""Workers as a Kubernetes JobSet (with a Kueue queue where one is named), as YAML, which kubectl applies."""
 
 import json
+import shutil
+import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 from scaling.errors import InputError
 from scaling.study.gang import HOST, NAME, RANK, SIZE
 from scaling.study.launch.command import WorkerCommand
+from scaling.study.launch.means import Means
 
-REQUEUE = 75
 MOST_RESTARTS = 1000  # of a gang as a whole: preemptions are nobody's failure
+MOST_BACKOFFS = 20  # of one pod, killed for its memory, say
+_REQUEUE, _ABORTED = 75, 134  # put back, and what JAX does when it has lost a peer
+_FINISHED = [1, 2]  # nothing is left but failed runs, or what a user has to mend: again would end the same
 _UID = "batch.kubernetes.io/controller-uid"
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -18,12 +24,13 @@ def jobset(
     workers: int,
     image: str,
     queue: str | None = None,
-    cpus: int = 4,
-    accelerators: dict[str, int] | None = None,
+    means: Means | None = None,
     gang: int = 1,
     volume: tuple[str, str] | None = None,
+    selector: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The manifest: `workers` independent pods, restarted for ever after a preemption or an exit with 75.
+    """The manifest: `workers` independent pods, restarted for ever after a preemption or an exit with 75; one that ends
+    otherwise leaves the others at work. `selector` are labels of the nodes to run on.
 
     With `gang` it is a list of `workers` JobSets of so many pods each, which JobSet begins anew as wholes. `volume` is
     a claim that pods share (ReadWriteMany) and where it is mounted. Raises InputError for a store that pods do not
@@ -31,7 +38,7 @@ def jobset(
     """
     _check(command.store, gang, volume)
     name = f"scaling-{command.sweep}".lower().replace("_", "-").replace("/", "-").removesuffix(".py")[:50]
-    limits = {"cpu": str(cpus), **{kind: str(count) for kind, count in (accelerators or {}).items()}}
+    limits = (means or Means()).kubernetes()
     container: dict[str, Any] = {
         "name": "worker",
         "image": image,
@@ -39,6 +46,8 @@ def jobset(
         "resources": {"requests": limits, "limits": limits},
     }
     pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [container]}
+    if selector:
+        pod["nodeSelector"] = dict(selector)
     if volume:
         container["volumeMounts"] = [{"name": "shared", "mountPath": volume[1]}]
         pod["volumes"] = [{"name": "shared", "persistentVolumeClaim": {"claimName": volume[0]}}]
@@ -63,19 +72,23 @@ def _check(store: str, gang: int, volume: tuple[str, str] | None) -> None:
 
 
 def _independent(pod: dict[str, Any], workers: int) -> dict[str, Any]:
-    # A requeue, a preemption and a node that vanishes are nobody's failure; anything else ends the pod's job.
-    rules = [
-        {
-            "action": "Ignore",
-            "onExitCodes": {"containerName": "worker", "operator": "In", "values": [REQUEUE, 134, 137]},
-        },
-        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
-    ]
-    return _indexed(pod, workers) | {"podFailurePolicy": {"rules": rules}}
+    """A job whose pods end each for itself. Needs Kubernetes 1.29, where limits per index are on by default."""
+    rules = [_on_codes("Ignore", [_REQUEUE, _ABORTED]), _DISRUPTED, _on_codes("FailIndex", _FINISHED)]
+    return _indexed(pod, workers) | {"backoffLimitPerIndex": MOST_BACKOFFS, "podFailurePolicy": {"rules": rules}}
+
+
+def _on_codes(action: str, codes: list[int]) -> dict[str, Any]:
+    return {"action": action, "onExitCodes": {"containerName": "worker", "operator": "In", "values": codes}}
+
+
+# A preemption, an eviction or a node that vanished; JobSet wants the status said.
+_DISRUPTED = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
 
 
 def _together(name: str, queue: str | None, pod: dict[str, Any], size: int) -> dict[str, Any]:
-    """A JobSet of one gang. The uid of its job, which is new after every restart, is the gang's name."""
+    """A JobSet of one gang, begun anew unless a process says that it has finished, if badly. The uid of its job, which
+    is new after every restart, is the gang's name.
+    """
     places = [
         {"name": NAME, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{_UID}']"}}},
         {"name": RANK, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{_INDEX}']"}}},
@@ -83,9 +96,12 @@ def _together(name: str, queue: str | None, pod: dict[str, Any], size: int) -> d
         {"name": HOST, "value": f"{name}-workers-0-0.{name}"},
     ]
     container = {**pod["containers"][0], "env": places}
-    job = _indexed({**pod, "containers": [container]}, size)
+    rules = {"podFailurePolicy": {"rules": [_on_codes("FailJob", _FINISHED)]}}
+    job = _indexed({**pod, "containers": [container]}, size) | {"backoffLimit": 0} | rules
     network = {"enableDNSHostnames": True, "subdomain": name, "publishNotReadyAddresses": True}
-    return _manifest(name, queue, job, {"network": network, "failurePolicy": {"maxRestarts": MOST_RESTARTS}})
+    ended = {"name": "finished", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
+    policy = {"maxRestarts": MOST_RESTARTS, "rules": [ended]}
+    return _manifest(name, queue, job, {"network": network, "failurePolicy": policy})
 
 
 def _indexed(pod: dict[str, Any], count: int) -> dict[str, Any]:
@@ -93,7 +109,6 @@ def _indexed(pod: dict[str, Any], count: int) -> dict[str, Any]:
         "parallelism": count,
         "completions": count,
         "completionMode": "Indexed",
-        "backoffLimit": 0,
         "template": {"spec": pod},
     }
 
@@ -105,6 +120,17 @@ def _manifest(name: str, queue: str | None, job: dict[str, Any], more: dict[str,
     jobs = [{"name": "workers", "replicas": 1, "template": {"spec": job}}]
     spec = {"suspend": bool(queue), **more, "replicatedJobs": jobs}
     return {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": spec}
+
+
+def apply(manifest: Mapping[str, Any]) -> str:
+    """What kubectl says after `kubectl apply`. Raises InputError where there is none, or it refuses."""
+    program = shutil.which("kubectl")
+    if program is None:
+        raise InputError("--apply needs kubectl, which is not on the PATH: leave it out, and apply what is printed")
+    done = subprocess.run([program, "apply", "-f", "-"], input=yaml(manifest), capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"kubectl apply ended with {done.returncode}: {done.stderr.strip() or 'it said nothing'}")
+    return done.stdout.strip()
 
 
 def yaml(value: Any, indent: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, its cores shared out among them."""
+"""Workers as processes of this machine, its cores and accelerators shared out among them."""
 
 import itertools
 import os
@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scaling.errors import InputError
+from scaling.record.progress import say
 from scaling.study.gang import Place
+from scaling.study.launch import devices
 from scaling.study.launch.command import WorkerCommand
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
@@ -26,9 +28,12 @@ def shares(cores: Sequence[int], workers: int) -> list[list[int]]:
     return [list(cores[low:high]) for low, high in itertools.pairwise(bounds)]
 
 
-def start(command: WorkerCommand, cores: Sequence[int], place: Place | None = None) -> "subprocess.Popen[bytes]":
-    """One worker, or one process of a gang, on these cores."""
-    env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores))), **(place.variables() if place else {})}
+def start(
+    command: WorkerCommand, cores: Sequence[int], place: Place | None = None, given: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """One worker, or one process of a gang, on these cores; `given` are the variables of its accelerators."""
+    env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores))), **(given or {})}
+    env |= place.variables() if place else {}
     words = command.words()
     if hasattr(os, "sched_setaffinity"):  # by a fresh Python, for code between fork and exec may deadlock
         pin = f"import os, sys; os.sched_setaffinity(0, {list(cores)}); os.execv(sys.argv[1], sys.argv[1:])"
@@ -50,8 +55,11 @@ def launch(command: WorkerCommand, workers: int, gang: int = 1) -> list[int]:
     """
     names = [uuid.uuid4().hex[:8] for _ in range(workers)]
     places = [Place(name, rank, gang, "localhost") if gang > 1 else None for name in names for rank in range(gang)]
-    cores = shares(own_cores(), workers * gang)
-    running = [start(command, share, place) for share, place in zip(cores, places, strict=True)]
+    cores, found = shares(own_cores(), len(places)), devices.visible()
+    given = found.shared_out(len(places))
+    if 0 < len(found.names) < len(places):
+        say(f"{len(places)} processes share {len(found.names)} GPUs, and the memory of each")
+    running = [start(command, *of) for of in zip(cores, places, given, strict=True)]
     try:
         while any(process.poll() is None for process in running[::gang]):
             time.sleep(0.05)
