@@ -28,7 +28,7 @@ def standing(key, stage, estimate, took=None, needs=(), steps=0):
     job = Job(key, stage, key, key, None, {name: name for name in needs}, rows=stage == "rows", seconds=estimate)
     if took is None:
         return Standing(job, Entry(), NEW)
-    return Standing(job, Entry(2, DONE, 1, 0, 0, took, {"env_steps": steps}), FINISHED)
+    return Standing(job, Entry(2, DONE, 1, seconds=took, data={"env_steps": steps}), FINISHED)
 
 
 def test_steps_are_estimated_before_and_counted_after(tmp_path):
