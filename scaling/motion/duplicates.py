@@ -1,7 +1,7 @@
 """Clips that hold the same motion, whatever their format, rate, crop, side or pace: found by stretches of legs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -117,6 +117,14 @@ class _Probe:
     legs: Float[np.ndarray, "n 13"]
 
 
+def _tabled(alike: list[_Probe]) -> tuple[Table, list[_Probe]]:
+    """Probes of one length and their table, whose rows they then are: stretches are in memory once."""
+    stretches = np.stack([probe.legs for probe in alike]).astype(np.float32, copy=False)
+    for number, legs in enumerate(stretches):
+        alike[number] = replace(alike[number], legs=legs)
+    return Table(stretches), alike
+
+
 def find_matches(motions: Sequence[Motion], config: DuplicateConfig | None = None) -> list[Match]:
     """Pairs of clips that share motion; those too short or too still to tell match only their equals."""
     config = config or DuplicateConfig()
@@ -124,7 +132,9 @@ def find_matches(motions: Sequence[Motion], config: DuplicateConfig | None = Non
     sizes: dict[int, list[_Probe]] = {}
     for probe in probes:
         sizes.setdefault(len(probe.legs), []).append(probe)
-    tables = [(Table(np.stack([probe.legs for probe in alike])), alike) for alike in sizes.values()]
+    del probes
+    tables = [_tabled(alike) for alike in sizes.values()]
+    del sizes
     found = {(match.first, match.second): (0.0, match) for match in _identical(motions)}
     for other, motion in enumerate(track(motions, "looking for copies") if len(motions) > _MANY else motions):
         legs = _legs(motion, config.coarse_hz)

@@ -1,5 +1,6 @@
 """Corpus: segments cover takes, splits respect recordings, arms are nested and stratified, files come back whole."""
 
+import gc
 import json
 import tracemalloc
 from dataclasses import replace
@@ -252,6 +253,7 @@ def test_clips_pass_through_memory_one_at_a_time(tmp_path: Path) -> None:
         for number in range(count):
             native.write_npz(walk(40.0 + number / 50.0, f"clip{number}"), folder / f"{number}.npz")
         files = sorted(folder.glob("*.npz"))
+        gc.collect()
         tracemalloc.start()
         try:
             gathered = gather(files, config=GatherConfig(judged=False), scratch=tmp_path)
@@ -261,7 +263,7 @@ def test_clips_pass_through_memory_one_at_a_time(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
 
-    peak(2)  # modules and caches
+    peak(9)  # modules and caches
     few, many = peak(3), peak(9)
     added = 6 * 40 * 50 * 36 * 8
     assert many - few < 0.25 * added
