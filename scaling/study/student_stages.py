@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -101,6 +101,18 @@ def selection_key(config: StudyConfig) -> dict[str, str]:
     return {} if config.selection == "stratified" else {"selection": config.selection}
 
 
+def _runs_key(config: StudyConfig, student: StudentConfig) -> dict[str, Any]:
+    """What every training of a student's runs is keyed by, whoever teaches it."""
+    return {
+        "student": student,
+        "arms": config.arms,
+        "seeds": config.seeds,
+        "seed": config.seed,
+        "physics": backend_name(config.physics),
+        **selection_key(config),
+    }
+
+
 def students_stage(
     store: ArtifactStore,
     config: StudyConfig,
@@ -123,16 +135,7 @@ def students_stage(
         inputs |= {f"clusters-{teaching.k}": teaching.clusters}
     if pretrained is not None:
         inputs["pretrained"] = pretrained
-    key = {
-        "student": student,
-        "dagger": config.dagger,
-        "arms": config.arms,
-        "seeds": config.seeds,
-        "clusters": config.clusters,
-        "seed": config.seed,
-        "physics": backend_name(config.physics),
-        **selection_key(config),
-    }
+    key = _runs_key(config, student) | {"dagger": config.dagger, "clusters": config.clusters}
 
     def build(work: Path) -> None:
         held = Corpus.load(corpus.path)
@@ -184,15 +187,7 @@ def direct_stage(
     student, direct = replace(student_config(config, family, size), auxiliary=0.0), config.direct
     if direct is None:
         raise ValueError("the study trains no student directly")
-    key = {
-        "student": student,
-        "direct": direct,
-        "arms": config.arms,
-        "seeds": config.seeds,
-        "seed": config.seed,
-        "physics": backend_name(config.physics),
-        **selection_key(config),
-    }
+    key = _runs_key(config, student) | {"direct": direct}
 
     def build(work: Path) -> None:
         held = Corpus.load(corpus.path)
