@@ -16,6 +16,7 @@ from scaling.distill.buffer import Batch
 from scaling.distill.config import DaggerConfig
 from scaling.distill.rollout import Frozen
 from scaling.distill.update import make_init, make_optimiser, make_update
+from scaling.memory import keep_freed_memory
 from scaling.record.timing import medians
 from scaling.students import decode, model
 from scaling.students.config import StudentConfig
@@ -32,6 +33,7 @@ OVER_READ = 1.5
 
 def rows(quick: bool) -> Iterator[Row]:
     """Labelling by the bank, the data path, latency at batch 1, FLOP/s and memory of a training step."""
+    keep_freed_memory()  # as whoever trains students does
     yield from labelling(32 if quick else 384, repeats=5 if quick else 11)
     yield from data_path("0.2M" if quick else "S", updates=12)
     for size in ("1M",) if quick else ("1M", "S", "B", "L"):

@@ -1,4 +1,4 @@
-"""What a killed group leaves behind, within rounds and after them, and how the next call finds it."""
+"""What a stopped group leaves behind, wherever it is, and how the next call finds it."""
 
 import json
 import shutil
@@ -17,14 +17,30 @@ from scaling.experts.mesh import agreed
 from scaling.record.files import write_json
 
 _FOLDER, _STATE, _DATA, _CARD = "rounds", "state", "sequences", "group.json"
-_FORMAT = 2
+_FORMAT = 3
 _EVERY_S = 30.0
+_LOOK_S = 1.0
+
+
+class Pace:
+    """How many updates to take at once: about a second of them, the same number in every process.
+
+    Between two such stretches one looks whether there is something to save, and the host is not further ahead.
+    """
+
+    def __init__(self) -> None:
+        self.count = 1
+
+    def took(self, updates: int, seconds: float) -> None:
+        """So many updates have just taken so long; the count grows at most twofold, for the first compiles."""
+        fitting = int(_LOOK_S * updates / max(seconds, 1e-9))
+        self.count = agreed(max(1, min(fitting, 2 * self.count)))
 
 
 class Rounds:
-    """Checkpoints of one group below `work`: each round's sequences once, and the state at the latest point.
+    """Checkpoints of one group below `work`: each round's sequences once, and the latest state under a rising number.
 
-    Points are those of the group's `History`. Where several processes train together the first one writes.
+    Where several processes train together the first one writes.
     """
 
     def __init__(self, work: Path, identity: str) -> None:
@@ -43,8 +59,8 @@ class Rounds:
         """The latest state is half a minute old, by the first process's clock."""
         return agreed(time.monotonic() - self._saved >= _EVERY_S)
 
-    def done(self) -> int:
-        """Points that are over."""
+    def latest(self) -> int:
+        """Number of the latest state; 0 where there is none."""
         # Orbax writes under a temporary name and renames last: what bears the final one is whole.
         names = [path.name.removeprefix(f"{_STATE}-") for path in self._folder.glob(f"{_STATE}-*")]
         return max((int(name) for name in names if name.isdigit()), default=0)
@@ -53,21 +69,25 @@ class Rounds:
         """Keeps what round number `round_` (from 1) collected: before any state that has learned from it."""
         self._write(_DATA, round_, jax.tree.map(np.asarray, sequences._asdict()))
 
-    def save(self, points: int, state: Any) -> None:
-        """Keeps the state after so many points, and forgets earlier ones."""
-        self._write(_STATE, points, state)
+    def save(self, number: int, state: Any) -> None:
+        """Keeps the state under this number, and forgets earlier ones."""
+        self._write(_STATE, number, state)
         for path in self._folder.glob(f"{_STATE}-*") if jax.process_index() == 0 else ():
-            number = path.name.removeprefix(f"{_STATE}-")
-            if number.isdigit() and int(number) < points:
+            earlier = path.name.removeprefix(f"{_STATE}-")
+            if earlier.isdigit() and int(earlier) < number:
                 shutil.rmtree(path, ignore_errors=True)
         self._saved = time.monotonic()
 
-    def restore(self, points: int, rounds: int, like: Any) -> tuple[list[Batch], Any]:
-        """The sequences of the first `rounds` rounds in order, and the state of a point in the structure of `like`."""
+    def restore(self, number: int, like: Any) -> Any:
+        """The state of that number in the structure of `like`."""
         with alone("students") as checkpointer:
-            state = checkpointer.restore(self._at(_STATE, points), like)
+            return checkpointer.restore(self._at(_STATE, number), like)
+
+    def sequences(self, rounds: int) -> list[Batch]:
+        """What the first `rounds` rounds collected, in order."""
+        with alone("students") as checkpointer:
             held = [checkpointer.restore(self._at(_DATA, number)) for number in range(1, rounds + 1)]
-        return [Batch(**jax.tree.map(np.asarray, sequences)) for sequences in held], state
+        return [Batch(**jax.tree.map(np.asarray, sequences)) for sequences in held]
 
     @staticmethod
     def delete(work: Path) -> None:

@@ -91,6 +91,10 @@ class DaggerConfig:
         """Share of a round's environments in which the bank acts."""
         return self.beta[min(round_, len(self.beta) - 1)]
 
+    def round_of(self, updates: int) -> int:
+        """The round in which one is after so many updates; a round whose updates are done is over."""
+        return next(round_ for round_ in range(self.rounds) if updates < self.updates_until(round_ + 1))
+
     def updates_until(self, round_: int) -> int:
         """Updates done when so many rounds are over: an even share each."""
         return self.updates * round_ // self.rounds

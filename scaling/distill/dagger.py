@@ -1,7 +1,7 @@
-"""DAgger: roll out the students, label by the bank, aggregate, update; a group of runs at once, resumable by round."""
+"""DAgger: roll out the students, label by the bank, aggregate, update; a group of runs at once, resumable anywhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from scaling.contract.normaliser import Normaliser
 from scaling.distill.buffer import Batch, Buffer
-from scaling.distill.checkpoint import Rounds
+from scaling.distill.checkpoint import Pace, Rounds
 from scaling.distill.config import DaggerConfig
 from scaling.distill.data import Stream
 from scaling.distill.group import Group, RunSpec, Teacher
@@ -20,8 +20,11 @@ from scaling.distill.history import ACTING, LEARNING, History
 from scaling.distill.pretrain import pretrain_columns
 from scaling.distill.student import Student
 from scaling.errors import InputError
+from scaling.experts.mesh import anyone
+from scaling.memory import keep_freed_memory
 from scaling.motion.corpus import Corpus
 from scaling.record.progress import Progress, say
+from scaling.record.stopping import Stopped, saving
 from scaling.students import count
 from scaling.students.config import StudentConfig
 from scaling.students.count import parameters, training_flops_per_token
@@ -41,10 +44,12 @@ def train_group(
 ) -> list[Student]:
     """The students of `runs`, in order, with their columns and curves.
 
-    With `work`, every round is kept there, and a call that finds rounds goes on from them to the same result;
-    `forget(work)` when the students have been saved. A run whose loss stops being finite is dropped with a sentence
-    (`status` says when, its batch is kept in `work`) and the others go on; InputError when none is left.
+    With `work`, every round is kept there, and a call that finds rounds goes on from them to the same result; asked to
+    stop, it saves within seconds what it has. `forget(work)` when the students have been saved. A run whose loss stops
+    being finite is dropped with a sentence (`status` says when, its batch is kept in `work`) and the others go on;
+    InputError when none is left.
     """
+    keep_freed_memory()
     return _Training(Group(student, runs, teachers, corpus, physics, config), work).run()
 
 
@@ -54,7 +59,10 @@ def forget(work: Path) -> None:
 
 
 class _Training:
-    """The loop over rounds and what it carries: students, episodes, buffer, history, and how many points are over."""
+    """The loop over rounds and what it carries: students, episodes, buffer, history, and how many updates are over.
+
+    `taken` are the training losses [R] of the updates since the last point of the history.
+    """
 
     def __init__(self, group: Group, work: Path | None) -> None:
         self.group, self.config, self.work = group, group.config, work
@@ -63,18 +71,23 @@ class _Training:
         held = group.sequences * (config.rounds if config.aggregation == "all" else 1)
         self.buffer = Buffer(config.buffer_mb / runs, held, config.aggregation)
         self.state, self.env = group.start()
+        self.updates = 0
+        self.taken: list[np.ndarray] = []
+        self.pace = Pace()
         self.rounds = None if work is None else Rounds(work, group.identity())
-        self.done = 0 if self.rounds is None else self._resume(self.rounds)
+        if self.rounds is not None:
+            self._resume(self.rounds)
         self._clock = time.perf_counter()
 
     def run(self) -> list[Student]:
-        """Every point that is not over yet; the students."""
+        """Every update that is left; the students."""
         size = f"{self.group.student.family} {parameters(self.group.student) / 1e6:.2g}M"
-        with Progress(f"{size}, {len(self.group.runs)} students", self.config.updates) as bar:
-            while self.done < len(self.history.points):
-                round_ = self.history.points[self.done][1]
+        title = f"{size}, {len(self.group.runs)} students"
+        with Progress(title, self.config.updates) as bar, saving(self.rounds is not None) as self._asked:
+            while self.updates < self.config.updates:
+                round_ = self.config.round_of(self.updates)
                 if self.buffer.rounds == round_:
-                    bar.update(self.config.updates_until(round_), message=f"round {round_ + 1}, acting")
+                    bar.update(self.updates, message=f"round {round_ + 1}, acting")
                     self._act(round_)
                 self._learn(round_, bar)
         return self._students()
@@ -89,39 +102,64 @@ class _Training:
         end = self.history.end_of(round_)
         self.history.put(end, np.asarray(self.state.alive), fail_rate=frames.failed.mean(axis=(1, 2)))
         self._tick(ACTING)
+        self._look()
 
     def _learn(self, round_: int, bar: Progress) -> None:
         """The round's updates that are left, a validation loss every `val_every` of them and at the end."""
         first, last = self.config.updates_until(round_), self.config.updates_until(round_ + 1)
-        mark = self.history.points[self.done - 1][0] if self.done else 0
         stream = Stream(self.buffer, [run.seed for run in self.group.runs], self.config.batch)
-        batches = stream.batches(mark - first, last - first, self.config.threads)
-        for point, (end, _, ending) in self.history.of_round(round_):
-            if point < self.done:
-                continue
-            losses = []
-            for _ in range(mark, end):
-                self.state, loss = self.group.step(self.state, next(batches))
-                losses.append(loss)
-            alive, taken = np.asarray(self.state.alive), np.asarray(losses)
-            for run in self.history.lose(alive, mark, end):
-                self._lost(run, stream, mark - first + int(np.argmin(np.isfinite(taken[:, run]))), alive)
-            self.history.put(
-                point,
-                alive,
-                train_loss=taken.mean(axis=0),
-                val_loss=self.group.val_loss(self.state.params),
-                val_auxiliary=self.group.val_auxiliary(self.state.params),
-            )
-            bar.update(end, message=f"round {round_ + 1}, loss {np.median(taken[-1, alive]):.3f}")
-            mark = end
-            self._tick(LEARNING)
+        batches = stream.batches(self.updates - first, last - first, self.config.threads)
+        ahead = [(number, point) for number, point in self.history.of_round(round_) if point[0] > self.updates]
+        for number, (end, _, ending) in ahead:
+            while self.updates < end:
+                self._step(batches, min(self.pace.count, end - self.updates))
+                known = self.taken[-1][np.isfinite(self.taken[-1])]
+                loss = f", loss {np.median(known):.3f}" if len(known) else ""
+                bar.update(self.updates, message=f"round {round_ + 1}{loss}")
+                if self.updates < end:
+                    self._look()
+            self._measure(number, stream, first)
             if ending:
-                self.history.put(point, alive, val_loss_own=self.group.own_loss(self.state.params))
+                own = self.group.own_loss(self.state.params)
+                self.history.put(number, np.asarray(self.state.alive), val_loss_own=own)
                 self._tick(ACTING)
-            self.done = point + 1
-            if self.rounds is not None and (ending or self.rounds.due):
-                self.rounds.save(self.done, self._kept())
+            self._look(save=ending)
+
+    def _step(self, batches: Iterator[Batch], count: int) -> None:
+        """So many updates."""
+        began, losses = time.perf_counter(), []
+        for _ in range(count):
+            self.state, loss = self.group.step(self.state, next(batches))
+            losses.append(loss)
+        self.taken += [np.asarray(loss) for loss in losses]
+        self.updates += count
+        self.pace.took(count, time.perf_counter() - began)
+        self._tick(LEARNING)
+
+    def _measure(self, point: int, stream: Stream, first: int) -> None:
+        """A point's losses; `first` is the round's first update."""
+        alive, taken = np.asarray(self.state.alive), np.stack(self.taken)
+        begun, self.taken = self.updates - len(taken), []
+        for run in self.history.lose(alive, begun, self.updates):
+            self._lost(run, stream, begun - first + int(np.argmin(np.isfinite(taken[:, run]))), alive)
+        self.history.put(
+            point,
+            alive,
+            train_loss=taken.mean(axis=0),
+            val_loss=self.group.val_loss(self.state.params),
+            val_auxiliary=self.group.val_auxiliary(self.state.params),
+        )
+        self._tick(LEARNING)
+
+    def _look(self, save: bool = False) -> None:
+        """Saves what there is if it is time, or the process is to stop, and then stops."""
+        if self.rounds is None:
+            return
+        asked = anyone(self._asked())
+        if save or asked or self.rounds.due:
+            self.rounds.save(self.updates + self.buffer.rounds, self._kept())
+        if asked:
+            raise Stopped
 
     def _tick(self, what: int) -> None:
         """The seconds since the last call went into this."""
@@ -148,18 +186,23 @@ class _Training:
     def _kept(self) -> dict[str, Any]:
         # On the host: Orbax refuses one process's own arrays where there are several processes.
         held = jax.tree.map(np.asarray, {"train": self.group.layout.whole(self.state), "env": self.env})
-        return {**held, "history": self.history.arrays}
+        taken = np.full((self.config.val_every, len(self.group.runs)), np.nan, np.float32)
+        taken[: len(self.taken)] = self.taken or np.nan
+        at = np.array([self.updates, self.buffer.rounds])
+        return {**held, "history": self.history.arrays, "taken": taken, "at": at}
 
-    def _resume(self, rounds: Rounds) -> int:
-        done = rounds.done()
-        if done:
-            held, kept = rounds.restore(done, self.history.points[done - 1][1] + 1, self._kept())
-            for sequences in held:
-                self.buffer.add(sequences)
-            self.state = self.group.layout.place(kept["train"])
-            self.env = self.group.acting(jax.tree.map(jnp.asarray, kept["env"]))
-            self.history.arrays = {name: np.array(values) for name, values in kept["history"].items()}
-        return done
+    def _resume(self, rounds: Rounds) -> None:
+        number = rounds.latest()
+        if not number:
+            return
+        kept = rounds.restore(number, self._kept())
+        self.updates, acted = (int(count) for count in kept["at"])
+        for sequences in rounds.sequences(acted):
+            self.buffer.add(sequences)
+        self.state = self.group.layout.place(kept["train"])
+        self.env = self.group.acting(jax.tree.map(jnp.asarray, kept["env"]))
+        self.history.arrays = {name: np.array(values) for name, values in kept["history"].items()}
+        self.taken = list(np.array(kept["taken"])[: self.updates - self.history.begun(self.updates)])
 
     def _students(self) -> list[Student]:
         params = jax.tree.map(np.asarray, self.group.layout.whole(self.state.params))
@@ -193,6 +236,7 @@ class _Training:
         return {
             **count.columns(student),
             **pretrain_columns(self.group.runs[run].pretrained),
+            "corpus_hash": corpus.content_hash,
             "unique_frames": unique,
             "augmented_frames": corpus.augmented_frames(arm),
             "hours": corpus.hours(arm),

@@ -148,6 +148,7 @@ def _columns(
     imagined = updates * dream.actor_batch * dream.horizon
     return {
         **count.columns(student),
+        "corpus_hash": corpus.content_hash,
         "unique_frames": unique,
         "augmented_frames": corpus.augmented_frames(run.segments),
         "hours": corpus.hours(run.segments),

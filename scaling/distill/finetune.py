@@ -5,6 +5,7 @@ round of DAgger its memory begins anew with each unroll, so that the loss sees t
 critic, which no robot carries, sees everything.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -52,22 +53,24 @@ class FinetuneConfig:
     """Fine-tuning for `iterations` of PPO (0: none) of the first clustering's students on these `arms`.
 
     `kl` is the price of a nat of divergence from the distilled policy, whose actions are taken to have the deviations
-    that the training begins with. `ppo.noise_std` is in units of the student's action scale; `iterations`, `hidden` and
-    `warm_start` of `ppo` have no meaning here, and the harness is that of the study.
+    that the training begins with. `ppo.noise_std` is in units of the student's action scale, which is small beside what
+    an expert explores with, and `ppo.kl_target` measures each step in it: with little of either a student stays where
+    it was (`reach`). `iterations`, `hidden` and `warm_start` of `ppo` have no meaning here, and the harness is that of
+    the study.
     """
 
     iterations: int = 0
-    kl: float = 0.1
+    kl: float = 0.01
     arms: tuple[float, ...] = (1.0,)
     ppo: PPOConfig = field(
         default_factory=lambda: PPOConfig(
-            envs=64,
+            envs=256,
             unroll=32,
-            epochs=2,
+            epochs=3,
             learning_rate=1e-4,
-            kl_target=0.01,
-            noise_std=0.1,
-            critic_warmup=5,
+            kl_target=0.02,
+            noise_std=0.8,
+            critic_warmup=8,
             warm_start=0.0,
             env=EnvConfig(start_noise=0.5, randomisation=Randomisation(observation_noise=1.0)),
         )
@@ -82,6 +85,13 @@ class FinetuneConfig:
             raise ValueError(f"finetune arms {self.arms}: fractions above 0 and at most 1, one or more")
         if self.ppo.curriculum or self.ppo.assist:
             raise ValueError("finetune ppo: the study's assist is in force, so give it neither assist nor curriculum")
+
+    def reach(self, iterations: int) -> float:
+        """How far so many iterations lead at the target of KL if all go one way: root mean square over joints, in units
+        of the student's action scale.
+        """
+        acting = max(0, iterations - self.ppo.critic_warmup)
+        return acting * self.ppo.noise_std * math.sqrt(2 * self.ppo.kl_target / NUM_JOINTS)
 
     def training(self, assist: float) -> PPOConfig:
         """What PPO is run with."""

@@ -41,6 +41,10 @@ class History:
             "seconds": np.zeros(2, np.float64),
         }
 
+    def begun(self, updates: int) -> int:
+        """The update of the last point before or at this one, 0 before the first."""
+        return max((update for update, _, _ in self.points if update <= updates), default=0)
+
     def of_round(self, round_: int) -> list[tuple[int, tuple[int, int, bool]]]:
         """Number and content of a round's points."""
         return [(number, point) for number, point in enumerate(self.points) if point[1] == round_]

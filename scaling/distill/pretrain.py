@@ -24,9 +24,12 @@ from scaling.distill.checkpoint import Rounds
 from scaling.distill.student import Student
 from scaling.distill.valset import MIN_STD
 from scaling.errors import InputError
+from scaling.experts.mesh import anyone
+from scaling.memory import keep_freed_memory
 from scaling.motion.corpus import Corpus
 from scaling.record.hashing import content_hash
 from scaling.record.progress import Progress, say
+from scaling.record.stopping import Stopped, saving
 from scaling.students import model
 from scaling.students.config import StudentConfig
 from scaling.students.count import parameters, training_flops_per_token
@@ -38,7 +41,7 @@ _DIM = observation_dim(STUDENT_TERMS)
 _HEARD = np.ones(_DIM, np.float32)
 for _name in SILENT:
     _HEARD[entries(_name)] = 0.0
-_CHUNK = 50  # updates in one call
+_CHUNK, _CHUNK_FLOPS = 50, 5e11  # of one call, at most: seconds on any machine
 _SPREAD = 4  # windows of each segment of `val`
 _FRAMES = 4096  # at most, from which the normaliser is made
 
@@ -67,6 +70,12 @@ class PretrainConfig:
                 raise ValueError(f"pretrain {name} {getattr(self, name)}: at least {least}")
         if self.learning_rate <= 0:
             raise ValueError(f"pretrain learning_rate {self.learning_rate}: above 0")
+
+
+def chunk_of(student: StudentConfig, config: PretrainConfig, seeds: int) -> int:
+    """Updates of one call for so many seeds: the fewer, the larger the network."""
+    flops = seeds * config.batch * config.steps * training_flops_per_token(student)
+    return max(1, min(_CHUNK, int(_CHUNK_FLOPS / flops)))
 
 
 class Windows(NamedTuple):
@@ -132,9 +141,10 @@ def pretrain(
 
     A network has a second head whether `student` does or not, and begins as a run of that seed would. Columns:
     `pretrain_hours`, `pretrain_flops`, `pretrain_loss` on frames of `val` and `pretrain_loss_still` of the guess that
-    nothing changes. A training that was killed goes on from its checkpoint in `work`. Raises InputError for more hours
+    nothing changes. A training that was stopped goes on from its checkpoint in `work`. Raises InputError for more hours
     than there are, or a loss that is not finite.
     """
+    keep_freed_memory()
     student = replace(student, auxiliary=student.auxiliary or 1.0)
     store = choose(corpus, config.hours, order)
     normaliser = _statistics(store)
@@ -143,29 +153,35 @@ def pretrain(
     state = begin(keys)
     heads = jax.tree.map(np.asarray, state[0]["head"])
     title = f"pretraining {student.family} {parameters(student) / 1e6:.2g}M, {config.hours:g} h"
-    starts = range(0, config.updates, _CHUNK)
+    chunk = chunk_of(student, config, len(seeds))
+    starts = range(0, config.updates, chunk)
     taken = np.full((len(starts), len(seeds)), np.nan, np.float32)
     identity = content_hash([student, config, list(seeds), order, corpus.content_hash])
     kept = None if work is None else Rounds(work, identity)
-    begun = 0 if kept is None else kept.done()
+    begun = 0 if kept is None else kept.latest()
     if kept is not None and begun:
-        _, held = kept.restore(begun, 0, {"state": jax.tree.map(np.asarray, state), "taken": taken})
+        held = kept.restore(begun, {"state": jax.tree.map(np.asarray, state), "taken": taken})
         state, taken = jax.tree.map(jnp.asarray, held["state"]), np.array(held["taken"])
-        say(f"{title}: resuming from update {starts[begun - 1] + _CHUNK}")
-    with Progress(title, config.updates) as bar:
-        for chunk in range(begun, len(starts)):
-            first, last = starts[chunk], min(starts[chunk] + _CHUNK, config.updates)
-            state, losses = advance(state, keys, store, normaliser, jnp.arange(first, first + _CHUNK))
-            taken[chunk] = losses
-            lost = [seeds[int(n)] for n in np.flatnonzero(~np.isfinite(taken[chunk]))]
+        say(f"{title}: resuming from update {starts[begun - 1] + chunk}")
+    with Progress(title, config.updates) as bar, saving(kept is not None) as asked:
+        for number in range(begun, len(starts)):
+            first, last = starts[number], min(starts[number] + chunk, config.updates)
+            state, losses = advance(state, keys, store, normaliser, jnp.arange(first, first + chunk))
+            taken[number] = losses
+            lost = [seeds[int(n)] for n in np.flatnonzero(~np.isfinite(taken[number]))]
             if lost:
                 raise InputError(
                     f"{title}: between updates {first} and {last} the loss of seed {', '.join(map(str, lost))} is no "
                     "longer finite; lower pretrain.learning_rate"
                 )
-            bar.update(last, message=f"loss {taken[chunk].mean():.3f}")
-            if kept is not None and kept.due:
-                kept.save(chunk + 1, {"state": jax.tree.map(np.asarray, state), "taken": taken})
+            bar.update(last, message=f"loss {taken[number].mean():.3f}")
+            if kept is None:
+                continue
+            stopping = anyone(asked())
+            if stopping or kept.due:
+                kept.save(number + 1, {"state": jax.tree.map(np.asarray, state), "taken": taken})
+            if stopping:
+                raise Stopped
     params = {**jax.tree.map(np.asarray, state[0]), "head": heads}
     mine, still = _validate(student, state[0], normaliser, corpus, config.steps)
     tokens = config.updates * config.batch * config.steps
@@ -178,7 +194,7 @@ def pretrain(
             np.ones(29, np.float32),
             {**shared, "pretrain_loss": float(mine[n]), "pretrain_loss_still": float(still[n])},
             [
-                {"update": min(first + _CHUNK, config.updates), "train_loss": float(losses[n])}
+                {"update": min(first + chunk, config.updates), "train_loss": float(losses[n])}
                 for first, losses in zip(starts, taken, strict=True)
             ],
         )

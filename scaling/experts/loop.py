@@ -13,11 +13,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from scaling.errors import InputError
 from scaling.experts.checkpoint import Checkpoints
-from scaling.experts.mesh import ExpertConfig, Program, agreed, gather
+from scaling.experts.mesh import ExpertConfig, Program, agreed, anyone, gather
 from scaling.experts.roster import WaveConfig, exchange, open_roster
 from scaling.record.files import write_json
 from scaling.record.progress import Progress, say
 from scaling.record.runs import RunLog
+from scaling.record.stopping import Stopped, saving
 from scaling.tracking.env import Task
 from scaling.tracking.reference import ClipStore
 
@@ -53,7 +54,8 @@ def train_actors(
 ) -> list[dict[str, Any]]:
     """Trains until every expert has left; each one's actor is then in `work/left`. Returns what each training was.
 
-    The program is of `config` and `chunk_of` iterations. Goes on from a checkpoint in `work`.
+    The program is of `config` and `chunk_of` iterations. Goes on from a checkpoint in `work`; asked to stop, it saves
+    one after the call that it is in.
     """
     experts = len(clusters)
     reports = [work / "left" / f"{expert:05d}.json" for expert in range(experts)]
@@ -75,7 +77,7 @@ def train_actors(
         state, roster, turn = checkpoints.restore(state, roster)
         task = task_of(roster.experts)
         mine = "log" if jax.process_index() == 0 else f"log-{jax.process_index()}"
-        with RunLog(work / mine, resume_from=turn + 1) as log:
+        with RunLog(work / mine, resume_from=turn + 1) as log, saving() as asked:
             began, steps, restored = time.monotonic(), 0, 0
             told: set[str] = set()
             while roster.busy.any():
@@ -116,8 +118,11 @@ def train_actors(
                         task = task_of(roster.experts)
                         state = program.exchange(fresh, program.init(keys[roster.experts], task), state)
                     restored = 0
-                if leaving.any() or agreed(checkpoints.due):
+                stopping = anyone(asked())
+                if leaving.any() or stopping or agreed(checkpoints.due):
                     checkpoints.save(turn, state, roster)
+                if stopping:
+                    raise Stopped
     return [json.loads(path.read_text()) for path in reports]
 
 

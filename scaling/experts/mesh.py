@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -194,8 +194,18 @@ def gather(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def agreed(value: bool) -> bool:
+Value = TypeVar("Value", bool, int)
+
+
+def agreed(value: Value) -> Value:
     """Process 0's opinion, in every process: what depends on a clock must not differ between them."""
     if jax.process_count() == 1:
         return value
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+    return type(value)(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def anyone(value: bool) -> bool:
+    """Whether it is so in any process, in every process: a signal may reach one of them alone."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.process_allgather(np.asarray(value)).any())

@@ -8,7 +8,7 @@ from flax.linen.initializers import variance_scaling
 from jaxtyping import Array, Bool, Float
 
 from scaling.students.config import StudentConfig
-from scaling.students.network import Network
+from scaling.students.network import Dense, Network
 
 
 @struct.dataclass
@@ -26,7 +26,7 @@ class Recurrence(nn.Module):
     def setup(self) -> None:
         width = self.config.width
         self.norm = nn.RMSNorm()
-        self.gates = nn.Dense(3 * width, dtype=jnp.dtype(self.config.dtype))
+        self.gates = Dense(3 * width, dtype=jnp.dtype(self.config.dtype))
         init = variance_scaling(1.0, "fan_in", "truncated_normal")
         self.recurrent = self.param("recurrent", init, (width, 3 * width), jnp.float32)
 
@@ -63,7 +63,7 @@ class Gru(Network):
     def setup(self) -> None:
         super().setup()
         layer = nn.remat(Recurrence) if self.config.remat else Recurrence
-        self.embed = nn.Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
+        self.embed = Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
         self.layers = [layer(self.config) for _ in range(self.config.depth)]
         self.final_norm = nn.RMSNorm()
 

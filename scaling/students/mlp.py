@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from scaling.students.config import StudentConfig
-from scaling.students.network import Network
+from scaling.students.network import Dense, Network
 
 
 @struct.dataclass
@@ -38,8 +38,8 @@ class Mlp(Network):
         # remat has nothing to save here: one activation per layer is what a rematerialised layer would keep.
         super().setup()
         dtype = jnp.dtype(self.config.dtype)
-        self.embed = nn.Dense(self.config.width, dtype=dtype)
-        self.feed_forward = [nn.Dense(self.config.width, dtype=dtype) for _ in range(self.config.depth - 1)]
+        self.embed = Dense(self.config.width, dtype=dtype)
+        self.feed_forward = [Dense(self.config.width, dtype=dtype) for _ in range(self.config.depth - 1)]
 
     def _layers(self, stacked: Float[Array, "*b hist*in"]) -> Float[Array, "*b w"]:
         x = nn.silu(self.embed(stacked))

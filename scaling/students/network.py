@@ -13,10 +13,17 @@ from scaling.students.config import StudentConfig
 HEAD_SCALE = 0.01  # initial actions stay near zero: the student starts on the reference, not away from it
 
 
+class Dense(nn.Dense):
+    """A linear map of rows: its gradients are plain products, which need no transposed copies of what goes in."""
+
+    def __call__(self, x: Float[Array, "*b in"]) -> Float[Array, "*b out"]:
+        return super().__call__(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.features)
+
+
 def dense(config: StudentConfig, width: int, scale: float = 1.0) -> nn.Dense:
     """Linear map without bias in the config's dtype."""
     init = variance_scaling(scale, "fan_in", "truncated_normal")
-    return nn.Dense(width, use_bias=False, dtype=jnp.dtype(config.dtype), kernel_init=init)
+    return Dense(width, use_bias=False, dtype=jnp.dtype(config.dtype), kernel_init=init)
 
 
 class Network(nn.Module):
@@ -34,7 +41,7 @@ class Network(nn.Module):
 
     def _quiet(self, width: int) -> nn.Dense:
         """A linear map in float32, initialised at HEAD_SCALE of the usual spread."""
-        return nn.Dense(width, kernel_init=variance_scaling(HEAD_SCALE**2, "fan_in", "truncated_normal"))
+        return Dense(width, kernel_init=variance_scaling(HEAD_SCALE**2, "fan_in", "truncated_normal"))
 
     def features(self, obs: Float[Array, "B T in"], start: Bool[Array, "B T"] | None) -> Float[Array, "B T w"]:
         """What the heads read, over whole sequences."""

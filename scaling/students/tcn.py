@@ -7,7 +7,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from scaling.students.config import StudentConfig
-from scaling.students.network import Network, dense
+from scaling.students.network import Dense, Network, dense
 
 
 @struct.dataclass
@@ -27,7 +27,7 @@ class Block(nn.Module):
 
     def setup(self) -> None:
         self.norm = nn.RMSNorm()
-        self.convolution = nn.Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
+        self.convolution = Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
         self.feed_forward = dense(self.config, self.config.width, 0.5 / self.config.depth)
 
     def _inputs(self, x: Array) -> Array:
@@ -56,7 +56,7 @@ class Tcn(Network):
     def setup(self) -> None:
         super().setup()
         block = nn.remat(Block) if self.config.remat else Block
-        self.embed = nn.Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
+        self.embed = Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
         self.blocks = [block(self.config, dilation) for dilation in self.config.dilations]
         self.final_norm = nn.RMSNorm()
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from scaling.students.attention import attend, attend_ring, keys_per_query, period, rotate, rotation
 from scaling.students.config import StudentConfig
-from scaling.students.network import Network, dense
+from scaling.students.network import Dense, Network, dense
 
 
 @struct.dataclass
@@ -93,7 +93,7 @@ class Transformer(Network):
         super().setup()
         # Unrolled, not scanned: a scan would copy each layer's weights out of the stack at every decode step.
         block = nn.remat(Block) if self.config.remat else Block
-        self.embed = nn.Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
+        self.embed = Dense(self.config.width, dtype=jnp.dtype(self.config.dtype))
         self.blocks = [block(self.config) for _ in range(self.config.depth)]
         self.final_norm = nn.RMSNorm()
 

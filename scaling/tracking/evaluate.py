@@ -48,14 +48,15 @@ class Starts(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """A batch being played: the environment's state, the policy's memory, who failed, and who ran out of ground.
+    """A batch being played: the environment's state, the policy's memory, who failed by each of P protocols, and who
+    ran out of ground.
 
     `lift` (m) is how far above its reference's first frame a robot was put down (0 on a plane).
     """
 
     state: EnvState
     memory: Any
-    failed: Bool[Array, "E"]
+    failed: Bool[Array, "E P"]
     left: Bool[Array, "E"]
     lift: Float[Array, "E"]
 
@@ -78,21 +79,26 @@ def whole_clips(store: ClipStore, clips: Int[np.ndarray, "M"]) -> Starts:
 
 
 def begin(
-    env: TrackingEnv, policy: Policy, key: Key[Array, ""], task: Task, starts: Starts, variant: Int[Array, "E"]
+    env: TrackingEnv,
+    policy: Policy,
+    protocols: int,
+    key: Key[Array, ""],
+    task: Task,
+    starts: Starts,
+    variant: Int[Array, "E"],
 ) -> Episodes:
-    """Robots in the reference's own state, put down on the ground where it is uneven."""
+    """Robots in the reference's own state, put down on the ground where it is uneven; so many protocols will judge."""
     count = starts.clip.shape[0]
     physics = PhysicsState(*frame_at(task.store, starts.clip, starts.frame))
     state = env.begin(key, task, physics, starts.clip, starts.frame, variant)
-    nobody = jnp.zeros((count,), bool)
     lift = env.in_clip(state, physics.qpos)[..., 2] - physics.qpos[..., 2]
-    return Episodes(state, policy.init(count), nobody, nobody, lift)
+    return Episodes(state, policy.init(count), jnp.zeros((count, protocols), bool), jnp.zeros((count,), bool), lift)
 
 
 def play(
     env: TrackingEnv,
     policy: Policy,
-    protocol: str,
+    protocols: tuple[str, ...],
     length: int,
     params: Any,
     key: Key[Array, ""],
@@ -104,8 +110,9 @@ def play(
 ) -> tuple[Episodes, Trace]:
     """`length` control steps from `step` on, without exploration (jit with the first four arguments static).
 
-    What is random in the environment is drawn by `key` and the step. Unless `awake`, nobody moves any more: policy and
-    physics are left out and the reference goes on alone.
+    A robot goes on until it has failed by every protocol; the first of them is the trace's own. What is random in the
+    environment is drawn by `key` and the step. Unless `awake`, nobody moves any more: policy and physics are left out
+    and the reference goes on alone.
     """
 
     def control(state: EnvState, memory: Any, going: Array, step: Array) -> tuple[EnvState, Any]:
@@ -120,27 +127,33 @@ def play(
     def body(episodes: Episodes, step: Array) -> tuple[Episodes, Trace]:
         before, memory, failed, left, lift = episodes
         valid = (step < starts.steps) & ~left
-        going = valid & ~failed
+        going = valid & ~jnp.all(failed, axis=-1)
         after, memory = jax.lax.cond(awake, control, lambda *same: same[:2], before, memory, going, step)
         finite = jnp.all(jnp.isfinite(jnp.concatenate(after.physics, axis=-1)), axis=-1)
         now = select(going & finite, after, before)._replace(frame=before.frame + 1)
-        errors = judged = env.errors(task.store, now)
-        if protocol == "humanoid-gpt" and env.physics.ground is not None:  # it removes the first frame's offset
-            judged = env.errors(task.store, _lowered(now, lift))
-        failed = failed | (valid & (~finite | terminations.failed(protocol, judged, now.physics.qpos)))
+        errors = env.errors(task.store, now)
+
+        def broken(protocol: str) -> Bool[Array, "E"]:
+            judged = errors
+            if protocol == "humanoid-gpt" and env.physics.ground is not None:  # it removes the first frame's offset
+                judged = env.errors(task.store, _lowered(now, lift))
+            return ~finite | terminations.failed(protocol, judged, now.physics.qpos)
+
+        failed = failed | (valid[:, None] & jnp.stack([broken(protocol) for protocol in protocols], axis=-1))
         trace = Trace(
             valid,
-            failed,
+            failed[:, 0],
             jnp.mean(jnp.abs(errors.joint_position), axis=-1),
             jnp.mean(jnp.abs(errors.joint_velocity), axis=-1),
             jnp.mean(errors.local_position, axis=-1),
             jnp.mean(errors.own_frame_axes, axis=-1),
             errors.root_velocity,
             env.in_clip(now, frame_at(task.store, now.clip, now.frame)[0]),
+            failed[:, 1:],
         )
         if env.physics.ground is not None:
             left = left | env.physics.ground.near_edge(now.physics.qpos[..., :2])
-        still = jnp.where(failed[:, None], 0.0, now.physics.qvel)
+        still = jnp.where(jnp.all(failed, axis=-1, keepdims=True), 0.0, now.physics.qvel)
         now = now._replace(physics=now.physics._replace(qvel=still))
         return Episodes(now, memory, failed, left, lift), trace
 
@@ -158,25 +171,28 @@ def make_player(
     protocol: str = "sonic",
     batched_params: bool = False,
     randomisation: Randomisation = _PLAIN,
+    also: tuple[str, ...] = (),
 ) -> Callable[..., Trace]:
     """`play(params, store, starts, assist, horizon, key, variant, told)` -> a trace on the host.
 
     `key` (default 0) draws what `randomisation` leaves to an episode, `variant` (a number, or one per episode) says
     which of the physics' models each robot is, and `told(steps)` hears how far it is. With `batched_params` parameters,
-    starts and trace have one more leading axis. One program serves every horizon.
+    starts and trace have one more leading axis. One program serves every horizon. The same play is judged by the
+    protocols of `also`: see `scores.judged`.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r}: one of {PROTOCOLS}")
+    protocols = (protocol, *also)
+    if not set(protocols) <= set(PROTOCOLS):
+        raise ValueError(f"protocols {protocols}: of {PROTOCOLS}")
     env = TrackingEnv(physics, EnvConfig(randomisation=randomisation))
 
     def first(key: Array, store: ClipStore, starts: Starts, assist: Array, variant: Array) -> Episodes:
-        return begin(env, policy, key, _task(store, starts, assist), starts, variant)
+        return begin(env, policy, len(protocols), key, _task(store, starts, assist), starts, variant)
 
     def some(length: int, *arguments: Any) -> tuple[Episodes, Trace]:
         def one(
             params: Any, key: Array, store: ClipStore, starts: Starts, assist: Array, *now: Any
         ) -> tuple[Episodes, Trace]:
-            return play(env, policy, protocol, length, params, key, _task(store, starts, assist), starts, *now)
+            return play(env, policy, protocols, length, params, key, _task(store, starts, assist), starts, *now)
 
         return (jax.vmap(one, in_axes=(0, None, None, 0, None, 0, None, None)) if batched_params else one)(*arguments)
 
@@ -202,7 +218,7 @@ def make_player(
             now = (episodes, jnp.asarray(step), jnp.asarray(awake))
             episodes, trace = stretch(length, params, key, store, starts, assist, *now)
             parts.append(jax.tree.map(np.asarray, trace))
-            over = np.asarray(episodes.failed | episodes.left | (step + length >= starts.steps))
+            over = np.asarray(episodes.failed.all(axis=-1) | episodes.left | (step + length >= starts.steps))
             awake = not over.all()
             told(min(step + length, horizon))
         return Trace(*(np.concatenate(p, axis=time).take(range(horizon), axis=time) for p in zip(*parts, strict=True)))

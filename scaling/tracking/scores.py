@@ -12,6 +12,8 @@ from scaling.tracking.intervals import bootstrap_mean, wilson
 Array = Any
 
 SUCCESS = {"sonic": "success_sonic", "humanoid-gpt": "success_hgpt"}
+METRICS = {"sonic": ("mpjpe_l_mm",), "humanoid-gpt": ("mpkpe_hgpt_mm", "mpjpe_rad", "mpjve_rad_s", "root_vel_err")}
+"""The errors that each protocol reports, up to failure."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Trace(NamedTuple):
     """Per control step and episode, the state at t against the reference at t (beyond an episode's end not `valid`).
 
     From the step after its failure on, a robot waits where it fell, without velocity, while its reference moves on.
+    `also` are failures by further protocols that judge the same play; then it is the last failure that it waits after.
     """
 
     valid: Bool[Array, "T E"]
@@ -43,13 +46,15 @@ class Trace(NamedTuple):
     own_frame: Float[Array, "T E"]  # m
     root_velocity: Float[Array, "T E"]  # m/s
     qpos: Float[Array, "T E 36"]
+    also: Bool[Array, "T E P"] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
 class Scores:
     """Per episode; errors are means up to failure (NaN where it failed at once), or where so named over the whole clip.
 
-    Over the whole clip a fallen robot counts as it waits where it fell (see `Trace`).
+    Over the whole clip a fallen robot counts as it waits where it fell (see `Trace`); NaN where several protocols judge
+    one play, for then it does not wait there.
     """
 
     seconds: Float[np.ndarray, "E"]
@@ -70,10 +75,15 @@ class Scores:
 ERRORS = tuple(field.name for field in fields(Scores) if field.name not in ("seconds", "wanted", "success"))
 
 
+def judged(trace: Trace, number: int) -> Trace:
+    """The trace as the protocol of this number sees it: 0 is the first, the others are those of `also`."""
+    return trace if number == 0 else trace._replace(failed=np.asarray(trace.also)[..., number - 1])
+
+
 def scores(trace: Trace) -> Scores:
     """Per-episode figures of a trace of one batch."""
     valid, failed = np.asarray(trace.valid), np.asarray(trace.failed)
-    alive = valid & ~failed
+    alive, whole = valid & ~failed, valid & (np.size(trace.also) == 0)
 
     def mean(values: Any, mask: np.ndarray) -> np.ndarray:
         kept = np.where(mask, np.asarray(values, np.float64), 0.0)
@@ -85,15 +95,15 @@ def scores(trace: Trace) -> Scores:
         wanted=valid.sum(axis=0) * CONTROL_DT,
         success=np.asarray(~failed.any(axis=0)),
         mpjpe_l_mm=1000 * mean(trace.local, alive),
-        mpjpe_l_whole_mm=1000 * mean(trace.local, valid),
+        mpjpe_l_whole_mm=1000 * mean(trace.local, whole),
         mpkpe_hgpt_mm=1000 * mean(trace.own_frame, alive),
         mpjpe_rad=mean(trace.joint, alive),
         mpjve_rad_s=mean(trace.joint_velocity, alive),
         root_vel_err=mean(trace.root_velocity, alive),
-        mpkpe_hgpt_whole_mm=1000 * mean(trace.own_frame, valid),
-        mpjpe_whole_rad=mean(trace.joint, valid),
-        mpjve_whole_rad_s=mean(trace.joint_velocity, valid),
-        root_vel_err_whole=mean(trace.root_velocity, valid),
+        mpkpe_hgpt_whole_mm=1000 * mean(trace.own_frame, whole),
+        mpjpe_whole_rad=mean(trace.joint, whole),
+        mpjve_whole_rad_s=mean(trace.joint_velocity, whole),
+        root_vel_err_whole=mean(trace.root_velocity, whole),
     )
 
 

@@ -1,7 +1,8 @@
-"""Trains tiny students in a process of its own: `python spread.py stream|group WORK [RANK PROCESSES PORT]`.
+"""Trains tiny students in a process of its own: `python spread.py stream|group|slow WORK [RANK PROCESSES PORT]`.
 
 "stream" takes updates on batches of noise, "group" is the whole training of the room's shared group, as a verb of the
-command that saves as it goes. The number of simulated devices comes from XLA_FLAGS.
+command that saves as it goes; "slow" leaves time to stop it between two updates. The number of
+simulated devices comes from XLA_FLAGS.
 """
 
 import argparse
@@ -86,13 +87,15 @@ def main(mode, work):
         for name, shape in SHAPES.items():
             write(work, name, stream(*shape))
         return Outcome({})
-    save = checkpoint.Rounds.save
+    if mode == "slow":
+        step = Group.step
 
-    def slowly(self, *point):
-        save(self, *point)
-        time.sleep(1.0 if jax.process_count() == 1 else 0.0)  # time to be killed in
+        def slowly(self, *arguments):
+            (work / f"stepping-{jax.process_index()}").touch()
+            time.sleep(1.0)
+            return step(self, *arguments)
 
-    checkpoint.Rounds.save, checkpoint._EVERY_S = slowly, 0.0
+        Group.step, checkpoint._LOOK_S = slowly, 0.0
     for student in group(work):
         arrays = {str(i): x for i, x in enumerate(jax.tree.leaves(student.params))}
         write(work, f"student-{student.columns['student_frames']}-{student.columns['unique_frames']}", arrays)

@@ -1,16 +1,20 @@
 """Training learns what a bank does, stops what diverges, and resumes as if it had never been killed."""
 
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
 
+from scaling.cli import process
 from scaling.distill import dagger
 from scaling.distill.buffer import Buffer
-from scaling.distill.checkpoint import Rounds
+from scaling.distill.checkpoint import Pace, Rounds
 from scaling.distill.student import CIRCUMSTANCES
 from scaling.errors import InputError
+from scaling.record.stopping import Stopped
 from tests.distill.samples import STUDENT
 
 
@@ -43,6 +47,7 @@ def test_columns_count_what_was_done(straight, group, corpus):
     small, whole = (student.columns for student in straight)
     # 3 rounds of 6 sequences of 12 frames; in the first the bank acts
     assert (small["env_steps"], small["student_frames"], small["labelled_frames"]) == (216, 144, 216)
+    assert small["corpus_hash"] == corpus.content_hash
     assert small["unique_frames"] == corpus.length[group.runs[0].segments[0]]
     assert whole["unique_frames"] == corpus.frames(corpus.indices("train"))
     assert whole["epochs"] == 144 / whole["unique_frames"]
@@ -60,22 +65,22 @@ def test_columns_count_what_was_done(straight, group, corpus):
     assert min(small["acting_s"], small["learning_s"]) > 0
 
 
-@pytest.mark.parametrize("after", [3, 4])  # of six points, two a round: within the second round, and at its end
-def test_killed_at_a_point_and_resumed_equals_straight_through(after, train, straight, tmp_path, monkeypatch):
+@pytest.mark.parametrize("after", [4, 8])  # updates and rounds: at the end of the first round, within the second
+def test_killed_at_a_save_and_resumed_equals_straight_through(after, train, straight, tmp_path, monkeypatch):
     monkeypatch.setattr("scaling.distill.checkpoint._EVERY_S", 0.0)
     save = Rounds.save
 
-    def last_save(self, points, state):
-        save(self, points, state)
-        if points == after:
+    def last_save(self, number, state):
+        save(self, number, state)
+        if number >= after:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Rounds, "save", last_save)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path)
     monkeypatch.setattr(Rounds, "save", save)
-    torn = tmp_path / "rounds" / f"state-{after + 1:04d}.orbax-checkpoint-tmp"
-    shutil.copytree(tmp_path / "rounds" / f"state-{after:04d}", torn)
+    [kept] = (tmp_path / "rounds").glob("state-*")
+    shutil.copytree(kept, tmp_path / "rounds" / "state-0099.orbax-checkpoint-tmp")
     collected = []
     monkeypatch.setattr(Buffer, "add", lambda self, x, add=Buffer.add: (collected.append(1), add(self, x)))
     same(train(tmp_path), straight)
@@ -83,6 +88,42 @@ def test_killed_at_a_point_and_resumed_equals_straight_through(after, train, str
     same(train(tmp_path), straight)  # a finished one is read back
     dagger.forget(tmp_path)
     assert not (tmp_path / "rounds").exists()
+
+
+@pytest.mark.parametrize(("what", "call"), [("step", 4), ("step", 7), ("collect", 2)])
+def test_stopped_anywhere_it_saves_and_nothing_is_done_twice(what, call, train, group, straight, tmp_path, monkeypatch):
+    """Updates 4 and 7 are between two points; the last save was at the round's end."""
+    monkeypatch.setattr("scaling.distill.checkpoint._LOOK_S", 0.0)
+    calls = {"step": [], "collect": []}
+
+    def counted(name):
+        method = getattr(group, name)
+
+        def one(*arguments):
+            calls[name].append(1)
+            if name == what and len(calls[name]) == call:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return method(*arguments)
+
+        return one
+
+    for name in calls:
+        monkeypatch.setattr(group, name, counted(name))
+    with process.watch("save"), pytest.raises(Stopped):
+        train(tmp_path)
+    assert len(calls[what]) == call
+    same(train(tmp_path), straight)
+    assert {name: len(made) for name, made in calls.items()} == {"step": 9, "collect": 3}
+
+
+def test_one_looks_up_about_once_a_second():
+    pace, counts = Pace(), []
+    for _ in range(8):
+        counts.append(pace.count)
+        pace.took(pace.count, 0.05 * pace.count)
+    assert counts == [1, 2, 4, 8, 16, 20, 20, 20]
+    pace.took(20, 30.0)
+    assert pace.count == 1
 
 
 def test_checkpoints_of_another_group_are_refused(make_group, train, tmp_path):

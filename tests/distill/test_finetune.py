@@ -1,21 +1,24 @@
 """Fine-tuning by PPO: what the loss sees is what was done, the price of departure holds, and a killed one goes on."""
 
 import dataclasses
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling.cli import process
 from scaling.contract.normaliser import Normaliser
 from scaling.distill.finetune import FinetuneConfig, Tuner, TuningProgram, divergence, finetune
 from scaling.distill.group import RunSpec
 from scaling.distill.student import Student, policy, policy_params
 from scaling.errors import InputError
-from scaling.experts.checkpoint import Checkpoints
 from scaling.experts.loop import pad_clusters
 from scaling.experts.loss import Weights
 from scaling.experts.ppo import PPOConfig
+from scaling.record.stopping import Stopped
 from scaling.students import model
 from scaling.students.config import StudentConfig
 from scaling.tracking.env import EnvConfig, Task, TrackingEnv
@@ -129,21 +132,22 @@ def test_it_earns_more_and_a_high_price_keeps_it_where_it_was(corpus, physics, t
 
 
 @pytest.mark.slow
-def test_a_killed_tuning_goes_on_to_the_same_students(corpus, physics, tmp_path, monkeypatch):
+def test_a_stopped_tuning_goes_on_to_the_same_students(corpus, physics, tmp_path, monkeypatch):
     students, runs = [distilled(TRANSFORMER, seed) for seed in (0, 1)], runs_of(corpus)
     config = dataclasses.replace(CONFIG, iterations=7)
     straight = finetune(students, runs, corpus, physics, config, tmp_path / "straight")
-    monkeypatch.setattr("scaling.experts.checkpoint._EVERY_S", 0.0)
-    save = Checkpoints.save
+    advance, calls = TuningProgram.advance, []
 
-    def only_save(self, *point):
-        save(self, *point)
-        raise KeyboardInterrupt
+    def signalled(self, *arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(self, *arguments)
 
-    monkeypatch.setattr(Checkpoints, "save", only_save)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(TuningProgram, "advance", signalled)
+    with process.watch("save"), pytest.raises(Stopped):
         finetune(students, runs, corpus, physics, config, tmp_path / "work")
-    monkeypatch.setattr(Checkpoints, "save", save)
+    assert len(calls) == 1
     for found, wanted, before in zip(
         finetune(students, runs, corpus, physics, config, tmp_path / "work"), straight, students, strict=True
     ):
@@ -153,6 +157,15 @@ def test_a_killed_tuning_goes_on_to_the_same_students(corpus, physics, tmp_path,
         np.testing.assert_array_equal(found.normaliser.mean, before.normaliser.mean)
         assert found.columns["tuned_env_steps"] == 7 * 16 * 12 and found.columns["env_steps"] == 10 + 7 * 16 * 12
         assert not any(name.startswith("val_") for name in found.columns)
+    assert len(calls) == 2  # of five iterations and of two
+
+
+def test_by_default_a_student_can_go_further_than_it_errs():
+    """A distilled student is some .7 of its action scale off its expert (SmoothL1 of .25), and no way is straight."""
+    assert FinetuneConfig().reach(60) > 2 * 0.7
+    ppo = dataclasses.replace(FinetuneConfig().ppo, noise_std=0.1, kl_target=0.01, critic_warmup=5)
+    assert FinetuneConfig(ppo=ppo).reach(60) == pytest.approx(55 * 0.1 * (0.02 / 29) ** 0.5)
+    assert FinetuneConfig(ppo=ppo).reach(3) == 0.0
 
 
 def test_what_cannot_be_tuned_is_refused(corpus, physics, tmp_path):

@@ -1,18 +1,22 @@
 """Pretraining on reference motion: which frames, what is seen of them, what is learned, and how a student takes it."""
 
 import dataclasses
+import os
+import signal
 
 import jax
 import numpy as np
 import pytest
 
+from scaling.cli import process
 from scaling.contract.layout import entries, sensed_state
 from scaling.contract.normaliser import Normaliser
-from scaling.distill import checkpoint, pretrain
-from scaling.distill.checkpoint import Rounds
+from scaling.distill import pretrain
 from scaling.distill.pretrain import SILENT, PretrainConfig
 from scaling.errors import InputError
+from scaling.record.stopping import Stopped
 from scaling.students import model
+from scaling.students.ladder import ladder
 from tests.distill.samples import SEEN, STUDENT
 
 CONFIG = PretrainConfig(hours=0.004, updates=120, batch=8, steps=16, learning_rate=3e-3)
@@ -25,26 +29,39 @@ def trunks(corpus):
     return pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 6))
 
 
-def test_killed_it_goes_on_to_the_very_same_trunks(trunks, corpus, tmp_path, monkeypatch, capsys):
-    save = Rounds.save
+def test_stopped_it_goes_on_to_the_very_same_trunks(trunks, corpus, tmp_path, monkeypatch, capsys):
+    """The signal comes in the first call and, after that is done, in the second: each is saved and none done again."""
+    windows, calls, programs = iter((0, 1)), [], pretrain._programs
 
-    def last(self, points, state):
-        save(self, points, state)
-        raise KeyboardInterrupt
+    def signalled(*arguments):
+        begin, advance = programs(*arguments)
 
-    monkeypatch.setattr(checkpoint, "_EVERY_S", 0.0)
+        def one(*state):
+            calls.append(1)
+            if next(windows, None) is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return advance(*state)
+
+        return begin, one
+
+    monkeypatch.setattr(pretrain, "_programs", signalled)
     for _ in range(2):
-        monkeypatch.setattr(Rounds, "save", last)
-        with pytest.raises(KeyboardInterrupt):
+        with process.watch("save"), pytest.raises(Stopped):
             pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 6), work=tmp_path)
-    monkeypatch.setattr(Rounds, "save", save)
     resumed = pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 6), work=tmp_path)
+    assert len(calls) == 3
     assert "resuming from update 100" in capsys.readouterr().err
     for one, other in zip(resumed, trunks, strict=True):
         jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
         assert one.columns == other.columns and one.curve == other.curve
     with pytest.raises(InputError, match="another group"):
         pretrain.pretrain(STUDENT, corpus, CONFIG, (5, 7), work=tmp_path)
+
+
+def test_a_larger_network_does_fewer_updates_in_a_call():
+    assert pretrain.chunk_of(STUDENT, CONFIG, 2) == 50
+    large = ladder("transformer", "B", SEEN)
+    assert 1 <= pretrain.chunk_of(large, PretrainConfig(hours=1.0), 1) < 10
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_seed_and_updates(corpus):

@@ -14,12 +14,13 @@ from scaling.tracking.evaluate import OPEN_LOOP, Policy, aggregate, make_player,
 from scaling.tracking.physics import CPhysics, PhysicsState
 from scaling.tracking.randomise import Randomisation
 from scaling.tracking.reference import frame_at, pack
-from scaling.tracking.scores import ERRORS
+from scaling.tracking.scores import ERRORS, judged
 
 FRAMES = 60
 ELBOW = 7 + 18  # left elbow in qpos
 FALLS = 31  # frame at which the fakes fall or diverge
-PERFECT, LATE, FALLING, DIVERGING = range(4)
+SHOULDER = 7 + 15  # left shoulder's pitch in qpos
+PERFECT, LATE, FALLING, DIVERGING, REACHING = range(5)
 FREE = jnp.zeros(())
 
 
@@ -35,9 +36,12 @@ def store():
 
 
 class Fake:
-    """Physics that knows the clips: `variant` says whether it follows perfectly, one frame late, or up to `FALLS`."""
+    """Physics that knows the clips: `variant` says whether it follows perfectly, one frame late, or up to `FALLS`.
 
-    name, variants = "fake", 4
+    Who is reaching lifts an arm at `FALLS`, which only one protocol minds, and falls ten frames later.
+    """
+
+    name, variants = "fake", 5
 
     def __init__(self, store, ground=None):
         self.store, self.ground = store, ground
@@ -52,7 +56,9 @@ class Fake:
         qpos, qvel = frame_at(self.store, self.clip[index], frame)
         qpos = qpos.at[:, :3].add(state.qpos[:, :3] - self.store.qpos[index, :3])  # where its ground has put it
         qvel = qvel.at[:, 34].add(jnp.where(variant == LATE, 5.0, 0.0))
-        down = (frame == FALLS) & (variant == FALLING)
+        reaches = (variant == REACHING) & (frame >= FALLS)
+        qpos = qpos.at[:, SHOULDER].add(jnp.where(reaches, -2.0, 0.0))
+        down = ((frame == FALLS) & (variant == FALLING)) | ((frame == FALLS + 10) & (variant == REACHING))
         qpos = qpos.at[:, 2].add(jnp.where(down, -0.3, 0.0))
         gone = (frame == FALLS) & (variant == DIVERGING)
         return PhysicsState(jnp.where(gone[:, None], jnp.nan, qpos), qvel)
@@ -83,6 +89,27 @@ def imperfect(players, store):
     steps = FRAMES - 2
     starts = whole_clips(store, np.zeros(4, int))._replace(steps=jnp.full(4, steps))
     return scores(players["sonic"](FREE, store, starts, FREE, steps, None, np.arange(4)))
+
+
+def test_one_play_is_judged_by_each_protocol_as_by_itself(players, store):
+    steps, kinds = FRAMES - 2, np.arange(5)
+    starts = whole_clips(store, np.zeros(5, int))._replace(steps=jnp.full(5, steps))
+    both = make_player(Fake(store), OPEN_LOOP, "sonic", also=("humanoid-gpt",))(
+        FREE, store, starts, FREE, steps, None, kinds
+    )
+    for number, protocol in enumerate(("sonic", "humanoid-gpt")):
+        alone = players[protocol](FREE, store, starts, FREE, steps, None, kinds)
+        mine = judged(both, number)
+        np.testing.assert_array_equal(mine.failed, alone.failed)
+        found, wanted = scores(mine), scores(alone)
+        for name in ("seconds", "wanted", "success", *ERRORS):
+            if "whole" in name:
+                assert np.isnan(getattr(found, name)).all(), name
+            else:
+                np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
+        assert found.seconds[REACHING] == pytest.approx(0.02 * (FALLS - 1 + 10 * number))
+    with pytest.raises(ValueError, match="nobody's"):
+        make_player(Fake(store), OPEN_LOOP, "sonic", also=("nobody's",))
 
 
 def keypoints(qpos):
