@@ -12,7 +12,7 @@ from scaling.bench.latency import OPEN_TARGET, export_fresh, latency_rows, open_
 from scaling.bench.row import Row
 from scaling.bench.wire import codec_rows, round_trip_rows
 from scaling.bridge.clock import VirtualClock
-from scaling.bridge.fleet import SIMULATED
+from scaling.bridge.fleet import TWIN
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.runtime import Runtime
 from scaling.bridge.safety import State
@@ -69,7 +69,7 @@ def _loop(policy: LoadedPolicy, clip: ClipReference) -> list[float]:
     clock = VirtualClock()
     robot = SimRobot(clip, clock, assist=1.0)
     changed = lambda state: robot.release() if state is State.TRACK else None  # noqa: E731
-    runtime = Runtime(policy, clip, robot, clock, SIMULATED, may_leave=lambda state: True, on_change=changed)
+    runtime = Runtime(policy, clip, robot, clock, TWIN, may_leave=lambda state: True, on_change=changed)
     report = runtime.run()
     robot.close()
     if report["faults"]:

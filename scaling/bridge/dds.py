@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +57,50 @@ def join(domain: int, side: Side, interface: str | None) -> tuple[Any, Any]:
     return Domain(domain, os.environ.get("CYCLONEDDS_URI") or config), DomainParticipant(domain)
 
 
+class Voice:
+    """A second writer of commands, which keeps silent until it is needed."""
+
+    def __init__(self, domain: int, interface: str | None = None) -> None:
+        """Raises InputError as `join`."""
+        self._domain, self.participant = join(domain, "bridge", interface)
+        _, self._say = _speaker(self.participant, "command")
+
+    def send(self, message: np.ndarray) -> None:
+        """Sign a LowCmd and put it on the wire."""
+        self._say(message)
+
+    def close(self) -> None:
+        """Leave the domain."""
+        for name in ("_say", "participant", "_domain"):
+            setattr(self, name, None)  # what DDS has made goes with its last reference
+
+
+def _topic(participant: Any, name: str) -> tuple[Any, Any]:
+    """(topic, type) of `state` or `command`."""
+    from cyclonedds.topic import Topic
+
+    from scaling.bridge import idl
+
+    kind = idl.raw(getattr(idl, _TOPICS[name][2]))
+    return Topic(participant, _TOPICS[name][0], kind), kind
+
+
+def _speaker(participant: Any, name: str) -> tuple[Any, Callable[[np.ndarray], None]]:
+    """The topic of `state` or `command`, and what signs such a message and puts it on the wire."""
+    from cyclonedds.pub import DataWriter
+    from cyclonedds.qos import Policy, Qos
+
+    topic, kind = _topic(participant, name)
+    quality = Qos(Policy.Reliability.Reliable(10_000_000), Policy.History.KeepLast(1))
+    writer: Any = DataWriter(participant, topic, quality)
+
+    def say(message: np.ndarray) -> None:
+        sign(message)
+        writer.write(kind(encode(message)))
+
+    return topic, say
+
+
 class DdsWire:
     """One side of the wire: the robot (or its twin) sends states and hears commands, the bridge the other way round.
 
@@ -80,12 +125,10 @@ class DdsWire:
         self.arrived = os.eventfd(0, os.EFD_NONBLOCK)
         out, into = ("state", "command") if side == "robot" else ("command", "state")
         participant = self.participant
-        types = {name: idl.raw(getattr(idl, _TOPICS[name][2])) for name in (out, into)}
-        topics: dict[str, Any] = {name: Topic(participant, _TOPICS[name][0], kind) for name, kind in types.items()}
-        last = Policy.History.KeepLast(1)
-        self._out = types[out]
-        self._writer = DataWriter(participant, topics[out], Qos(Policy.Reliability.Reliable(10_000_000), last))
-        self._reader = DataReader(participant, topics[into], Qos(Policy.Reliability.BestEffort, last))
+        self._said, self._say = _speaker(participant, out)
+        self._reader = DataReader(
+            participant, _topic(participant, into)[0], Qos(Policy.Reliability.BestEffort, Policy.History.KeepLast(1))
+        )
         self._dtype = _TOPICS[into][1]
         idl.check_blobs(idl.BmsState_)
         battery: Any = Topic(participant, _BATTERY, idl.BmsState_)
@@ -99,12 +142,19 @@ class DdsWire:
 
     def send(self, message: np.ndarray) -> None:
         """Sign a message of this side's kind and put it on the wire."""
-        sign(message)
-        self._writer.write(self._out(encode(message)))
+        self._say(message)
 
     def latest(self) -> tuple[float, np.ndarray] | None:
         """The newest message of the other side with the time of its arrival, None before the first."""
         return self._newest
+
+    def rivals(self, seconds: float) -> bool:
+        """Whether somebody else says, within this time (s), what only this side may say; before it says anything."""
+        from cyclonedds.sub import DataReader
+
+        reader = DataReader(self.participant, self._said)
+        time.sleep(seconds)
+        return any(hasattr(sample, "stream") for sample in reader.take(8))
 
     def send_battery(self, charge: float) -> None:
         """Say how full the battery is (%): the robot's side."""
@@ -128,7 +178,7 @@ class DdsWire:
         self._closing = True
         self._thread.join(timeout=1.0)
         os.close(self.arrived)
-        for name in ("_waitset", "_reader", "_writer", "_battery", "participant", "_domain"):
+        for name in ("_waitset", "_reader", "_say", "_battery", "_said", "participant", "_domain"):
             setattr(self, name, None)  # what DDS has made goes with its last reference
 
     def _listen(self) -> None:

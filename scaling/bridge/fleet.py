@@ -6,26 +6,22 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from scaling.bridge.dds import ROBOT_DOMAIN, TWIN_DOMAIN, check_domain
-from scaling.bridge.limiter import CommandLimits
 from scaling.bridge.runtime import RuntimeConfig
 from scaling.bridge.stream import StreamConfig
-from scaling.bridge.watchdog import Limits
 from scaling.bridge.writer import WriterConfig
 from scaling.errors import InputError
 
 Start = Literal["at_once", "remote"]
 Backend = Literal["auto", "xla", "onnx"]
-# The twin already stands at the start pose and nobody waits beside it: `bridge run` is the person's command.
-SIMULATED = RuntimeConfig(ramp=0.5, standby=0.5)
 
 
 @dataclass(frozen=True)
-class RobotConfig:
+class RobotConfig(RuntimeConfig):
     """One robot: its DDS `domain` (0 is a real one) and the network `interface` that leads to it (None: loopback).
 
     `start`: whether each step towards tracking waits for the remote (Start for the ramp, A for tracking) or is taken at
-    once, which only a twin may. `backend` and `providers` run the policy. Times are those of `RuntimeConfig`, but for
-    `hold`, which is the command writer's. `limits` go to both watchdogs, the control loop's and the writer's.
+    once, which only a twin may. `backend` and `providers` run the policy. Times are the control loop's, but for `hold`,
+    which is the command writer's. `limits` go to both watchdogs, the control loop's and the writer's.
     """
 
     domain: int = TWIN_DOMAIN
@@ -33,40 +29,23 @@ class RobotConfig:
     start: Start = "at_once"
     backend: Backend = "auto"
     providers: tuple[str, ...] = ("cpu",)
-    first_state: float = 1.0
-    ramp: float = 2.0
-    standby: float = 1.0
-    damping: float = 2.0
-    hold: float = 0.1
-    limits: Limits = Limits()
-    command_limits: CommandLimits = CommandLimits()
+    hold: float = WriterConfig.hold
     stream: StreamConfig = StreamConfig()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.start not in get_args(Start):
             raise ValueError(f"start is {self.start!r}; use one of {', '.join(get_args(Start))}")
         if self.backend not in get_args(Backend):
             raise ValueError(f"backend is {self.backend!r}; use one of {', '.join(get_args(Backend))}")
         if self.real and self.start != "remote":
             raise ValueError("domain 0 is a real robot, which starts by its remote alone: give start: remote")
-        self.runtime()
         self.writer()
 
     @property
     def real(self) -> bool:
         """Whether it can hurt somebody."""
         return self.domain == ROBOT_DOMAIN
-
-    def runtime(self) -> RuntimeConfig:
-        """What the control loop keeps to."""
-        return RuntimeConfig(
-            first_state=self.first_state,
-            ramp=self.ramp,
-            standby=self.standby,
-            damping=self.damping,
-            limits=self.limits,
-            command_limits=self.command_limits,
-        )
 
     def writer(self) -> WriterConfig:
         """What the command writer keeps to."""
@@ -79,7 +58,8 @@ class RobotConfig:
         )
 
 
-TWIN = RobotConfig(ramp=SIMULATED.ramp, standby=SIMULATED.standby)
+# The twin already stands at the start pose and nobody waits beside it: `bridge run` is the person's command.
+TWIN = RobotConfig(ramp=0.5, standby=0.5)
 ROBOT = RobotConfig(domain=ROBOT_DOMAIN, start="remote")
 
 

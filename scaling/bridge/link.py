@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -12,18 +13,23 @@ from pathlib import Path
 import numpy as np
 
 import scaling
-from scaling.bridge.messages import state_of
+from scaling.bridge.dds import Voice
+from scaling.bridge.messages import command_message, state_of
 from scaling.bridge.transport import MotorCommand, RobotState
 from scaling.bridge.wire import LOW_STATE
 from scaling.bridge.writer import COMMAND, END, ORDER, READING, STATE, TOLD, WriterConfig, config_json
 from scaling.errors import InputError
 
 DEFAULT = WriterConfig()
+SILENT = 0.1  # s without a state after which the writer counts as lost
 STARTING = 60.0  # s that a process may take to start on a machine with much else to do
 
 
 class WriterLink:
-    """Starts the writer on a DDS domain, and talks to it. Times are of the monotonic clock, less `origin` (s)."""
+    """Starts the writer on a DDS domain, and talks to it. Times are of the monotonic clock, less `origin` (s).
+
+    Where the writer is gone or silent, damping goes to the robot by a voice of this process, which says nothing else.
+    """
 
     def __init__(
         self, domain: int, origin: float = 0.0, config: WriterConfig = DEFAULT, interface: str | None = None
@@ -47,6 +53,7 @@ class WriterLink:
             text=True,
         )
         theirs.close()
+        self._voice, self._gone, self._mode_machine = Voice(domain, interface), False, 0
 
     def wait(self, seconds: float) -> None:
         """Return when the robot has sent a state.
@@ -69,8 +76,22 @@ class WriterLink:
                 )
             time.sleep(0.01)
 
-    def read(self) -> RobotState | None:
-        """The newest state that the writer has passed on."""
+    def read(self, wait: float = 0.0) -> RobotState | None:
+        """The newest state that the writer has passed on; waits up to `wait` s for the next to come."""
+        newest = self._taken()
+        if wait > 0:
+            select.select([self._link], [], [], wait)
+            newest = self._taken() or newest
+        if newest is not None:
+            reading = np.frombuffer(newest, READING)[0]
+            message = np.frombuffer(reading["image"].tobytes(), LOW_STATE)
+            battery = None if np.isnan(reading["battery"]) else float(reading["battery"])
+            self._mode_machine = int(message["mode_machine"][0])
+            self._newest = state_of(message, float(reading["stamp"]) - self._origin, battery)
+        return self._newest
+
+    def _taken(self) -> bytes | None:
+        """The newest of the states that lie waiting; what the writer tells beside them is heard."""
         newest = None
         while True:
             try:
@@ -80,24 +101,26 @@ class WriterLink:
             except ConnectionError:
                 data = b""
             if not data:
-                self._fault = self._fault or "the command writer has ended"
+                self._fault, self._gone = self._fault or "the command writer has ended", True
                 break
             if data[:1] == STATE:
                 newest = data
             elif data[:1] == TOLD:
                 self.told |= json.loads(data[1:])
                 self._fault = self._fault or str(self.told.get("fault", ""))
-        if newest is not None:
-            reading = np.frombuffer(newest, READING)[0]
-            message = np.frombuffer(reading["image"].tobytes(), LOW_STATE)
-            battery = None if np.isnan(reading["battery"]) else float(reading["battery"])
-            self._newest = state_of(message, float(reading["stamp"]) - self._origin, battery)
-        return self._newest
+        return newest
 
     def write(self, command: MotorCommand) -> None:
         """Hand a command to the writer, which sends it on at once and then at 500 Hz."""
         tick = 0 if self._newest is None or self._newest.health is None else self._newest.health.tick
         self._order(COMMAND, command, tick)
+        if self._unheard() and not command.kp.any():
+            self._voice.send(command_message(command, self._mode_machine))
+
+    def _unheard(self) -> bool:
+        """Whether a robot that was heard is no more, or he who speaks to it."""
+        newest = self._newest
+        return newest is not None and (self._gone or time.monotonic() - self._origin - newest.stamp > SILENT)
 
     @property
     def keys(self) -> int:
@@ -112,9 +135,13 @@ class WriterLink:
         """Tell the writer that the run is over and wait until it has damped the robot."""
         with contextlib.suppress(OSError):
             self._order(END, MotorCommand(*np.zeros((5, 29))), 0)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self.read()
+        self._voice.close()
         self._link.close()
         if self.process.stderr:
             self.process.stderr.close()
@@ -125,4 +152,4 @@ class WriterLink:
         try:
             self._link.send(order.tobytes())
         except (BlockingIOError, ConnectionError):
-            self._fault = self._fault or "the command writer takes no more commands"
+            self._fault, self._gone = self._fault or "the command writer takes no more commands", True

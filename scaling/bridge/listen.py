@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from scaling.bridge.motion_message import FRAME_BYTES, HEADER, MOST_FRAMES, MotionMessage, pack_message
+from scaling.bridge.motion_message import MOST_FRAMES, MotionMessage, pack_message
 from scaling.bridge.stream import StreamReference
 from scaling.errors import InputError
 from scaling.motion.clip import Motion
 from scaling.record.files import jsonable
 
 SCHEMES = ("udp", "ws", "zmq")
-_DATAGRAM = HEADER.itemsize + FRAME_BYTES * MOST_FRAMES
 _LARGEST = 1 << 20  # bytes of one message, JSON included
 _QUIET = 1.0  # s after which another sender may take over
 
@@ -63,11 +62,30 @@ def listening(address: Address, stream: StreamReference) -> Iterator[None]:
         thread.join(timeout=2.0)
 
 
+class _Turn:
+    """One sender at a time: the first whose motion is taken, until it has been quiet for a second."""
+
+    def __init__(self, stream: StreamReference) -> None:
+        self._stream, self._lock = stream, threading.Lock()
+        self._sender: Any = None
+        self._heard = 0.0
+
+    def take(self, data: bytes | str, sender: Any) -> str | None:
+        """As `StreamReference.take`."""
+        with self._lock:
+            now = time.monotonic()
+            if self._sender not in (None, sender) and now - self._heard < _QUIET:
+                return "another sender is followed"
+            error = self._stream.take(data)
+            if error is None:
+                self._sender, self._heard = sender, now
+            return error
+
+
 _Parts = tuple[Callable[[], None], Callable[[], None]]
 
 
 def _udp(address: Address, stream: StreamReference, over: threading.Event) -> _Parts:
-    """One sender at a time: the first, until it has been quiet for a second."""
     link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         link.bind((address.host, address.port))
@@ -76,8 +94,9 @@ def _udp(address: Address, stream: StreamReference, over: threading.Event) -> _P
         raise
     link.settimeout(0.1)
 
+    turn = _Turn(stream)
+
     def run() -> None:
-        sender, heard = None, 0.0
         while not over.is_set():
             try:
                 data, source = link.recvfrom(_LARGEST)
@@ -85,11 +104,7 @@ def _udp(address: Address, stream: StreamReference, over: threading.Event) -> _P
                 continue
             except OSError:
                 return
-            now = time.monotonic()
-            if sender not in (None, source) and now - heard < _QUIET:
-                continue
-            sender, heard = source, now
-            stream.take(data)
+            turn.take(data, source)
 
     return run, link.close
 
@@ -103,10 +118,12 @@ def _websocket(address: Address, stream: StreamReference, over: threading.Event)
     except ImportError:
         raise InputError("ws:// needs the package websockets: install it with pip install 'scaling[stream]'") from None
 
+    turn = _Turn(stream)
+
     def talk(connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
             for data in connection:
-                error = stream.take(data)
+                error = turn.take(data, connection.id)
                 connection.send(json.dumps(jsonable({**stream.report(), "error": error})))
 
     server = serve(talk, address.host, address.port, max_size=_LARGEST, compression=None)
@@ -165,8 +182,12 @@ def send_clip(motion: Motion, address: Address, *, ahead: float = 0.0, repeat: b
 def _sender(address: Address) -> Iterator[Callable[[bytes], Any]]:
     """How a message goes to an address. Raises InputError where nobody is there, or who was there has gone."""
     if address.scheme == "udp":
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-            yield lambda data: link.sendto(data, (address.host, address.port))
+        try:
+            target = socket.getaddrinfo(address.host, address.port, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+                yield lambda data: link.sendto(data, target)
+        except OSError as error:
+            raise InputError(f"{address} cannot be sent to ({error.strerror or error}): name another host") from None
         return
     if address.scheme != "ws":
         raise InputError(f"{address}: a clip is sent over udp:// or ws://")

@@ -30,7 +30,9 @@ HEADER = np.dtype(
 FRAME_BYTES = 4 * NQ
 MOST_FRAMES = 450  # what one UDP datagram holds: 9 s at 50 Hz
 _BEYOND = 0.5  # rad outside a joint's range that a retargeted motion may ask for; degrees are far beyond it
-_FASTEST = 1000.0  # Hz
+_SLOWEST, _FASTEST = 0.1, 1000.0  # Hz
+_APART = 60.0  # s between a message's sending and its first frame; two clocks that were mixed up are further apart
+_LATEST = 1e10  # s: where a clock's numbers still tell microseconds; one that counts in ns is beyond
 _KEYS = {"version", "sequence", "rate", "time", "sent", "qpos"}
 
 
@@ -75,7 +77,7 @@ def unpack_message(data: bytes | str) -> MotionMessage:
 def _from_json(text: bytes | str) -> tuple[int, MotionMessage]:
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MessageError(f"no JSON ({error})") from None
     if not isinstance(raw, dict) or raw.keys() != _KEYS:
         raise MessageError(f"a JSON object of {', '.join(sorted(_KEYS))} belongs here")
@@ -93,8 +95,10 @@ def _checked(version: int, message: MotionMessage) -> MotionMessage:
         raise MessageError(f"version {version} where this bridge reads {VERSION}")
     if qpos.ndim != 2 or qpos.shape[1] != NQ or not 1 <= len(qpos) <= MOST_FRAMES:
         raise MessageError(f"qpos of shape {qpos.shape} where 1 to {MOST_FRAMES} frames of {NQ} numbers belong")
-    if not 0 < message.rate <= _FASTEST or not np.isfinite([message.time, message.sent]).all():
+    if not _SLOWEST <= message.rate <= _FASTEST or not np.abs([message.time, message.sent]).max() <= _LATEST:
         raise MessageError(f"rate {message.rate} Hz, time {message.time} s, sent {message.sent} s")
+    if abs(message.time - message.sent) > _APART:
+        raise MessageError(f"time {message.time} s and sent {message.sent} s: give both by one clock")
     if not np.isfinite(qpos).all():
         raise MessageError("a frame is not finite")
     norms = np.linalg.norm(qpos[:, 3:7], axis=1)

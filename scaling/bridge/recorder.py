@@ -87,16 +87,16 @@ def read_log(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """What a recording is about, and its ticks in order of time. Raises InputError that says what is wrong."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        ring = np.load(folder / RING)
+        ring = np.lib.format.open_memmap(folder / RING, mode="r")
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder} is no flight recording: name the folder `flight` below bridge run's --out"
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} cannot be read ({error}): it is not whole") from None
-    if about.get("schema") != SCHEMA or ring.dtype != TICK:
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA or ring.dtype != TICK:
         raise InputError(f"{folder} was recorded by another version: replay it with that one")
-    kept = ring[ring["number"] > 0]
+    kept = np.asarray(ring[ring["number"] > 0])
     return about, kept[np.argsort(kept["number"])]
 
 

@@ -89,7 +89,7 @@ def run_bridge(
             reference,
             wire,
             clock,
-            robot.runtime(),
+            robot,
             may_leave=allowed,
             on_change=changed,
             on_frame=on_frame,

@@ -46,18 +46,23 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Durations (s) of each phase; `damping` is how long the last state is sent before the wire is let go."""
+    """Durations (s) of each phase; `linger` is how long a clip's last frame is held, `damping` how long the last state
+    is sent before the wire is let go.
+
+    `fresh`: how long a tick of tracking waits for a state newer than itself, of a robot that speaks every 2 ms.
+    """
 
     first_state: float = 1.0
     ramp: float = 2.0
     standby: float = 1.0
-    hold: float = 0.5
+    linger: float = 0.5
     damping: float = 2.0
+    fresh: float = 3e-3
     limits: Limits = Limits()
     command_limits: CommandLimits = CommandLimits()
 
     def __post_init__(self) -> None:
-        for name in ("first_state", "ramp", "standby", "hold", "damping"):
+        for name in ("first_state", "ramp", "standby", "linger", "damping", "fresh"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)} s; it must not be negative")
 
@@ -130,7 +135,7 @@ class Runtime:
             "faults": list(self.machine.faults),
             "warnings": dict(self.watchdog.warnings),
             "clipped": self.limiter.clipped,
-            "ended": self.machine.transitions[-1].reason if self.machine.transitions else None,
+            "ended": self.machine.transitions[-1].reason if self.machine.ended else None,
             "transitions": [
                 {"time_s": round(t.time, 4), "from": str(t.before), "to": str(t.after), "reason": t.reason}
                 for t in self.machine.transitions
@@ -141,7 +146,7 @@ class Runtime:
         }
 
     def _tick(self, tick: int) -> None:
-        state = self.transport.read()
+        state = self.transport.read(self.config.fresh if self.machine.state is State.TRACK else 0.0)
         began = time.perf_counter()
         now = self.clock.now()
         waiting = self.machine.state is State.DAMPING and now - self._entered <= self.config.first_state
@@ -165,7 +170,7 @@ class Runtime:
             if approach is not None:
                 self._send(approach, now, state)
                 return
-        if self.clip.frames is not None and self.frame > self.clip.frames - 1 + round(self.config.hold / CONTROL_DT):
+        if self.clip.frames is not None and self.frame > self.clip.frames - 1 + round(self.config.linger / CONTROL_DT):
             over = "the clip has ended"
         if over is not None:
             self.machine.stop(now, over)

@@ -77,8 +77,8 @@ class SimRobot:
         self._model.dof_damping[:3] = self._assist * LINEAR_DAMPING
         self._model.dof_damping[3:6] = self._assist * ANGULAR_DAMPING
 
-    def read(self) -> RobotState:
-        """The pelvis IMU and the encoders at the present time."""
+    def read(self, wait: float = 0.0) -> RobotState:
+        """The pelvis IMU and the encoders at the present time: there is nothing to wait for."""
         self._advance()
         qpos, qvel = self._data.qpos, self._data.qvel
         return RobotState(self._clock.now(), qpos[3:7].copy(), qvel[3:6].copy(), qpos[7:].copy(), qvel[6:].copy())

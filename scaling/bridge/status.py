@@ -12,7 +12,7 @@ from typing import Any
 
 from scaling.bridge.runtime import Runtime
 from scaling.errors import InputError
-from scaling.record.files import jsonable
+from scaling.record.files import told, write_json
 
 EVERY = 0.5  # s between two renewals
 
@@ -32,8 +32,12 @@ class StatusFile:
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> "StatusFile":
-        """Write the first status and go on doing so."""
-        self._write()
+        """Write the first status and go on doing so. Raises InputError where it cannot be written."""
+        try:
+            self._write()
+        except OSError as error:
+            other = InputError(f"{self._path} cannot be written ({error.strerror}): name another file with --status")
+            raise (told(error, self._path, "writing") or other) from None
         self._thread.start()
         return self
 
@@ -41,20 +45,18 @@ class StatusFile:
         """Write the last status, which says that the run is over."""
         self._over.set()
         self._thread.join()
-        self._write()
+        with contextlib.suppress(OSError):
+            self._write()
 
     def _renew(self) -> None:
         while not self._over.wait(EVERY):
-            self._write()
+            with contextlib.suppress(OSError):  # a full disk must not stop a robot
+                self._write()
 
     def _write(self) -> None:
         runtime = self._runtime
         about = {"pid": os.getpid(), "written": time.time(), "over": self._over.is_set(), "frame": runtime.frame}
-        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):  # a full disk must not stop a robot
-            status = json.dumps(jsonable(runtime.report() | about | self._about), allow_nan=False)
-            scratch.write_text(status, encoding="utf-8")
-            os.replace(scratch, self._path)
+        write_json(self._path, runtime.report() | about | self._about)
 
 
 def read_status(path: Path | None = None) -> dict[str, Any]:

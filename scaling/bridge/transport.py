@@ -49,8 +49,8 @@ class MotorCommand(NamedTuple):
 class Transport(Protocol):
     """A wire to one robot."""
 
-    def read(self) -> RobotState | None:
-        """The newest reading, None before the first."""
+    def read(self, wait: float = 0.0) -> RobotState | None:
+        """The newest reading, None before the first; waits up to `wait` s for one that is newer than this call."""
         ...
 
     def write(self, command: MotorCommand) -> None:

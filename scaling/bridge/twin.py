@@ -21,6 +21,7 @@ from scaling.bridge.safety import State
 from scaling.bridge.sim import SimRobot
 from scaling.bridge.transport import damping_command
 from scaling.bridge.writer import Wire
+from scaling.errors import InputError
 from scaling.motion.clip import Motion
 from scaling.record.files import write_json
 from scaling.robot.g1 import standing_qpos
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 PERIOD = 0.002  # s between two states
 _TRACK = list(State).index(State.TRACK)
 _BATTERY_EVERY = 250  # states
+_LISTENING = 1.0  # s before it speaks: another twin may be there
 _KEPT_EVERY = 10  # states: the recording is at 50 Hz
 
 
@@ -142,12 +144,16 @@ def simulate(
     """Be the robot on a DDS domain for `seconds`, or until a signal ends it; returns `Twin.report` and `rollout`.
 
     `out` (a folder) receives `rollout.npz`, what the robot did from its release on, at 50 Hz. `battery` is its charge
-    (%), `holder` the name of a motion service that holds its motors until it is released ("" for none).
+    (%), `holder` the name of a motion service that holds its motors until it is released ("" for none). Raises
+    InputError where another robot speaks there.
     """
     from scaling.bridge.dds import DdsWire
     from scaling.bridge.service import SimulatedService
 
     wire, clock = DdsWire(domain, "robot", interface), WallClock()
+    if wire.rivals(_LISTENING):
+        wire.close()
+        raise InputError(f"another robot speaks on domain {domain} already: end that one, or give another --domain")
     service = SimulatedService(wire.participant, holder)
     twin = Twin(wire, clock, clip, assist, battery, service)
     late = 0

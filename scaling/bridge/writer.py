@@ -25,9 +25,11 @@ from scaling.bridge.messages import command_message, state_of
 from scaling.bridge.transport import MotorCommand, RobotState, damping_command
 from scaling.bridge.watchdog import Limits, Watchdog
 from scaling.bridge.wire import LOW_STATE
+from scaling.errors import InputError
 
 ORDER = np.dtype([("kind", "S1"), ("phase", "u4"), ("tick", "u4"), ("motors", "f8", (5, 29))])
 READING = np.dtype([("kind", "S1"), ("stamp", "f8"), ("battery", "f8"), ("image", "u1", LOW_STATE.itemsize)])
+LISTENING = 0.5  # s for which the robot is heard before anything is said to it: another bridge may command it
 BATTERY_SILENCE = 10.0  # s after which a battery that was heard is missed
 COMMAND, END, STATE, TOLD = b"c", b"e", b"s", b"t"
 
@@ -106,8 +108,13 @@ class CommandWriter:
     def end(self, now: float, reason: str) -> None:
         """Damp for good, from this instant on."""
         if self.reason is None:
-            self.reason, self.damped_at = reason, now
+            self.stop(now, reason)
             self.send(now)
+
+    def stop(self, now: float, reason: str) -> None:
+        """Let nothing but damping be sent from here on."""
+        if self.reason is None:
+            self.reason, self.damped_at = reason, now
 
     def look(self, now: float) -> np.ndarray | None:
         """Check the robot and the policy; returns the state where it is a new one."""
@@ -155,7 +162,7 @@ class CommandWriter:
             try:
                 command = self._limiter(self._order, now, state.joint_pos, state.joint_vel)
             except UnsafeCommand as error:
-                self.reason, self.damped_at = str(error), now
+                self.stop(now, str(error))
         phase = self._phase if self.reason is None else 0
         words = (phase, self._answers) if self.config.twin else ()
         self.wire.send(command_message(command, self._mode_machine, words))
@@ -176,14 +183,17 @@ def serve(
     while not writer.over(clock()):
         watched = [fd for fd in (link.fileno() if alive else None, arrived) if fd is not None]
         ready, _, _ = select.select(watched, [], [], max(due - clock(), 0.0))
-        if arrived in ready and arrived is not None:
-            os.eventfd_read(arrived)
-            _pass_on(link, writer.look(clock()), writer)
-        if alive and link.fileno() in ready:
-            alive = _hear(link, writer, clock)
-        if clock() >= due:
-            _pass_on(link, writer.step(clock()), writer)
-            due = max(due + period, clock() - period)
+        try:
+            if arrived in ready and arrived is not None:
+                os.eventfd_read(arrived)
+                _pass_on(link, writer.look(clock()), writer)
+            if alive and link.fileno() in ready:
+                alive = _hear(link, writer, clock)
+            if clock() >= due:
+                due = max(due + period, clock() - period)
+                _pass_on(link, writer.step(clock()), writer)
+        except Exception as error:  # whatever broke, the motors must not keep their last command
+            writer.stop(clock(), f"{type(error).__name__} in the command writer: {error}")
         if writer.reason is not None and not told:
             told = True
             _tell(link, {"fault": writer.reason})
@@ -241,9 +251,19 @@ def main(fd: int, domain: int, interface: str | None, given: dict[str, Any]) -> 
     limits = {"limits": Limits(**given["limits"]), "command_limits": CommandLimits(**given["command_limits"])}
     writer = CommandWriter(wire, WriterConfig(**{**given, **limits}))
     _tell(link, {"joined": domain})
+    if _rivalled(wire, link):
+        raise InputError("another bridge commands this robot already: end that one first")
     with prioritised(), steady():
         serve(link, writer, wire.arrived)
     wire.close()
+
+
+def _rivalled(wire: Any, link: socket.socket) -> bool:
+    """Whether somebody else commands the robot, once it is heard; False where the policy's process would not wait."""
+    while wire.latest() is None:
+        if select.select([link], [], [], 0.01)[0]:
+            return False
+    return bool(wire.rivals(LISTENING))
 
 
 def config_json(config: WriterConfig) -> str:

@@ -45,7 +45,9 @@ def _export(arguments: argparse.Namespace) -> Outcome:
 
         out = reexport(folder, arguments.out)
     else:
-        out = _export_student(folder, None, arguments.out)
+        from scaling.record.runs import read_row
+
+        out = _export_student(folder, read_row(arguments.run), arguments.out)
     return _outcome({"policy": str(out), **check_policy(out)})
 
 

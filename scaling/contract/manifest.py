@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,19 @@ from scaling import __version__
 from scaling.contract.action import ACTION_LIMIT
 from scaling.contract.normaliser import CLIP
 from scaling.contract.observation import LOOK_AHEAD, STUDENT_TERMS, TERMS, observation_dim
-from scaling.contract.schema import manifest_schema, violation
+from scaling.contract.schema import violation
 from scaling.errors import InputError
 from scaling.robot.figures import BODIES, CAPSULES, JOINTS, SITES
 from scaling.robot.g1 import ACTION_SCALE, EFFORT_LIMIT, JOINT_NAMES, KD, KNEES_BENT_JOINTS, KP, RANGE_HIGH, RANGE_LOW
 from scaling.robot.model import CONTROL_DT
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
+MANIFEST, SEAL = "manifest.json", "seal"
 ROBOT = "unitree_g1_29dof"
 ACTION_BASE = "reference joints at the end of the control step"
 _TOLERANCE = 1e-9  # relative; gains come from a product of floats that may differ in the last place between machines
 _CHUNK = 1 << 20
+_UNSEALED = "0" * 64  # stands where the seal will, while it is reckoned
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,13 @@ class Manifest:
     state: tuple[StateLeaf, ...]
     row: dict[str, Any]
     files: dict[str, str]
+    parameter_groups: dict[str, int] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json` into `folder`."""
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        """Write `manifest.json` into `folder`, sealed by the hash of its other bytes."""
+        text = json.dumps(asdict(self) | {SEAL: _UNSEALED}, indent=1, allow_nan=False) + "\n"
+        data = text.encode()
+        (folder / MANIFEST).write_bytes(data.replace(_UNSEALED.encode(), hashlib.sha256(data).hexdigest().encode()))
 
 
 def robot_hash() -> str:
@@ -118,19 +122,20 @@ def make_manifest(
     *,
     normaliser: str,
     student: Mapping[str, Any],
-    parameters: int,
+    parameters: Mapping[str, int],
     state: Sequence[StateLeaf],
     row: Mapping[str, Any],
     files: Mapping[str, str],
     versions: Mapping[str, str],
 ) -> Manifest:
-    """A manifest of this version's contract for one student."""
+    """A manifest of this version's contract for one student; `parameters` are the exact counts by group."""
     return Manifest(
         **present_contract(),
         versions={"scaling": __version__, **versions},
         normaliser=normaliser,
         student=dict(student),
-        parameters=parameters,
+        parameters=sum(parameters.values()),
+        parameter_groups=dict(parameters),
         state=tuple(state),
         row=dict(row),
         files=dict(files),
@@ -147,21 +152,16 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises InputError where there is none, where it is not whole, or where its schema is newer than this code.
     """
-    path = folder / MANIFEST
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path} does not exist: name a folder that `scaling export` wrote") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): export the policy again") from None
+    path, raw = folder / MANIFEST, _read(folder / MANIFEST)
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if isinstance(schema, bool) or not isinstance(schema, int):
         raise InputError(f"{path} names no schema: export the policy again")
     if schema > SCHEMA:
         raise InputError(f"{path} has schema {schema} and this version reads up to {SCHEMA}: update scaling")
-    if (broken := violation(raw, manifest_schema())) is not None:
+    if (broken := violation(raw)) is not None:
         raise InputError(f"{path} is not a manifest of schema {SCHEMA}: {broken}; export the policy again")
     known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    known.pop(SEAL, None)
     known["terms"] = tuple(TermEntry(**term) for term in raw["terms"])
     known["state"] = tuple(StateLeaf(leaf["name"], tuple(leaf["shape"]), leaf["dtype"]) for leaf in raw["state"])
     return Manifest(**known)
@@ -198,7 +198,10 @@ def check_contract(manifest: Manifest, where: Path | str = MANIFEST) -> None:
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:
-    """Raises InputError naming the first file that is missing or whose bytes are not those that were exported."""
+    """Raises InputError naming the first file that is missing or is not as it was exported, the manifest among them."""
+    data, seal = (folder / MANIFEST).read_bytes(), _read(folder / MANIFEST).get(SEAL)
+    if seal is not None and hashlib.sha256(data.replace(seal.encode(), _UNSEALED.encode())).hexdigest() != seal:
+        raise InputError(f"{folder / MANIFEST} is not the file that was exported (its seal differs): copy it again")
     for name, expected in manifest.files.items():
         if Path(name).name != name:
             raise InputError(f"{folder / MANIFEST} names the file {name!r} outside its folder: export the policy again")
@@ -235,6 +238,15 @@ def _check_figures(name: str, found: Sequence[float], ours: Sequence[float], whe
             raise InputError(
                 f"{where}: {name} of {joint} is {theirs!r} in the policy and {mine!r} here; train it again"
             )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path} does not exist: name a folder that `scaling export` wrote") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error}): export the policy again") from None
 
 
 def _floats(values: Any) -> tuple[float, ...]:

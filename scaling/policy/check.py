@@ -95,6 +95,15 @@ def parity(policy: LoadedPolicy, folder: Path) -> dict[str, Parity]:
     return found
 
 
+def batch_parity(folder: Path, backend: str) -> dict[str, Parity]:
+    """The same of the program for any number of rows: the cases of one length, each a row, as the case "batch"."""
+    cases = [case for name, case in load_vectors(folder / VECTORS).items() if name != CLOSED_LOOP]
+    obs, first, wanted = (np.stack([case[key] for case in cases], axis=1) for key in ("obs", "first", "action"))
+    policy = load_policy(folder, batch=len(cases), backend=backend)
+    found = np.stack([policy.act(*rows) for rows in zip(obs, first, strict=True)])
+    return {"batch": difference(found, wanted)}
+
+
 def drift(policy: LoadedPolicy, folder: Path) -> float:
     """Largest action difference (limited to +-5) from the Flax episode where the policy closes its own loop.
 
@@ -138,7 +147,7 @@ def _measure(path: Path, steps: int) -> dict[str, Any]:
                 report["failures"].append(
                     f"{name}: actions on {case} inputs differ from the Flax forward by {off['raw']:.3g}"
                 )
-    if loaded := sorted(name for name in TRAINING if name in sys.modules):
+    if loaded := sorted(name for name in TRAINING if sys.modules.get(name)):
         report["failures"].append(f"opening the policy imported training code: {', '.join(loaded)}")
     differences = [off for found in report["backends"].values() for off in found["difference"].values()]
     report["max_abs_difference"] = max(off["limited"] for off in differences)
@@ -161,7 +170,9 @@ def _measure_backends(folder: Path, steps: int) -> dict[str, Any]:
         took = time.perf_counter() - before
         found[name] = {
             "seconds_to_open": took,
-            "difference": {case: off._asdict() for case, off in parity(policy, folder).items()},
+            "difference": {
+                case: off._asdict() for case, off in (parity(policy, folder) | batch_parity(folder, name)).items()
+            },
             "closed_loop_drift": drift(policy, folder),
             "latency_ms": latency(policy, steps),
         }

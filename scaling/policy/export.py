@@ -1,10 +1,12 @@
 """Export of a student: program, parameters, reference vectors and manifest in one folder, whole or not at all."""
 
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +48,11 @@ from scaling.record.files import jsonable, told
 from scaling.robot.g1 import NUM_JOINTS
 from scaling.students import decode
 from scaling.students.config import StudentConfig
-from scaling.students.count import parameters
+from scaling.students.count import closed_form
 from scaling.students.model import abstract_params
 
 PLATFORMS = ("cpu", "cuda")
+_MADE_BY = ("jax", "jaxlib", "flax", "numpy", "onnx")
 
 
 def export_policy(
@@ -107,7 +110,10 @@ def read_student(folder: Path) -> tuple[StudentConfig, Weights]:
     with np.load(folder / PARAMS_FILE) as params, np.load(folder / manifest.normaliser) as fixed:
         weights = {f"params/{name}": params[name] for name in params.files}
         weights |= {f"normaliser/{name}": fixed[name] for name in fixed.files}
-    return StudentConfig(**manifest.student), weights
+    try:
+        return StudentConfig(**manifest.student), weights
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder}: its student is none that this version knows ({error}): update scaling") from None
 
 
 def reexport(path: Path | str, out_dir: Path | str) -> Path:
@@ -139,11 +145,11 @@ def _write(folder: Path, config: StudentConfig, weights: Weights, row: Mapping[s
     manifest = make_manifest(
         normaliser=NORMALISER_FILE,
         student=asdict(config),
-        parameters=parameters(config),
+        parameters=closed_form(config),
         state=leaves,
         row=jsonable(dict(row)),
         files=hash_files(folder, files),
-        versions={"jax": jax.__version__},
+        versions={"python": platform.python_version()} | {name: version(name) for name in _MADE_BY},
     )
     check_contract(manifest)
     manifest.write(folder)

@@ -1,5 +1,6 @@
 """The same step as an ONNX graph written by hand: what the base install runs, without JAX."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +37,8 @@ class Graph:
     def const(self, value: Any, dtype: Any = np.float32) -> str:
         """An anonymous constant, each value once."""
         array = np.asarray(value, dtype)
-        name = f"const_{array.dtype.name}_{'x'.join(map(str, array.shape))}_{hash(array.tobytes()) & 0xFFFFFFFFFFFF:x}"
+        digest = hashlib.sha256(array.tobytes()).hexdigest()[:12]  # not `hash`, which each process salts anew
+        name = f"const_{array.dtype.name}_{'x'.join(map(str, array.shape))}_{digest}"
         self.initialisers[name] = numpy_helper.from_array(array, name)
         return name
 

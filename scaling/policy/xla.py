@@ -19,7 +19,7 @@ class XlaBackend:
         except Exception as error:  # whatever flatbuffers or MLIR raise on a program of another age
             raise InputError(
                 f"the program made by jax {manifest.versions.get('jax')} does not open in jax {jax.__version__} "
-                f"({type(error).__name__}); export the policy again from its parameters"
+                f"({type(error).__name__}); make it anew from its parameters with scaling export POLICY --out DIR"
             ) from error
         leaves = len(weights)
         width = int(exported.in_avals[leaves].shape[-1])

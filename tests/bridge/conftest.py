@@ -63,7 +63,7 @@ class PaperRobot:
         self.clock, self.spoil, self.commands, self.guard = clock, spoil, [], None
         self.pose = clip.start_pose.copy()
 
-    def read(self):
+    def read(self, wait=0.0):
         zero = np.zeros(29)
         quat, joints = self.pose[3:7].copy(), self.pose[7:].copy()
         return self.spoil(self, RobotState(self.clock.now(), quat, np.zeros(3), joints, zero))

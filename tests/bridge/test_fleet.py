@@ -5,6 +5,7 @@ import json
 import pytest
 
 from scaling.bridge.fleet import ROBOT, TWIN, RobotConfig, pick, read_fleet
+from scaling.bridge.runtime import RuntimeConfig
 from scaling.bridge.status import default_path
 from scaling.errors import InputError
 
@@ -38,10 +39,11 @@ def test_what_is_written_is_what_the_bridge_keeps_to(fleet):
     tina = robots["tina"]
     assert tina.real
     assert (tina.domain, tina.interface, tina.start, tina.providers) == (0, "lo", "remote", ("tensorrt", "cuda", "cpu"))
-    assert tina.runtime().ramp == 4
-    assert tina.runtime().limits == tina.writer().limits
+    assert tina.ramp == 4
+    assert (tina.standby, tina.linger, tina.hold) == (RuntimeConfig().standby, RuntimeConfig().linger, 0.08)
+    assert tina.limits == tina.writer().limits
     assert (tina.writer().limits.battery, tina.writer().limits.tilt, tina.writer().limits.winding) == (40, 0.8, 120)
-    assert tina.runtime().command_limits.target_rate == tina.writer().command_limits.target_rate == 50
+    assert tina.command_limits.target_rate == tina.writer().command_limits.target_rate == 50
     assert tina.writer().hold == 0.08
     assert not tina.writer().twin
     assert robots["twin"].writer().twin
@@ -65,6 +67,8 @@ def test_what_is_written_is_what_the_bridge_keeps_to(fleet):
         ("tilt: 0.8", "tilt: -1", "robots.tina.limits: limit tilt is -1"),
         ("limits: {battery: 40, tilt: 0.8}", "limits: 3", "robots.tina.limits is 3; it must be a mapping"),
         ("hold: 0.08", "hold: 0.001", "robots.tina: hold is 0.001"),
+        ("ramp: 4", "ramp: -4", "robots.tina: ramp is -4"),
+        ("ramp: 4", "limit: {}", "robots.tina has the unknown entry 'limit'"),
         ("delay: 0.1", "delay: .nan", "delay is nan"),
         ("ramp: 4", "ramp: [", "cannot be read"),
     ],

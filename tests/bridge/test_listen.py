@@ -14,10 +14,12 @@ from scaling.bridge.clock import WallClock
 from scaling.bridge.fleet import TWIN
 from scaling.bridge.listen import listening, read_address, send_clip, wait_for
 from scaling.bridge.motion_message import MotionMessage, pack_message
+from scaling.bridge.recorder import RING, replay
 from scaling.bridge.run import run_bridge
 from scaling.bridge.stream import StreamConfig, StreamReference
 from scaling.errors import InputError
 from scaling.motion.clip import Motion
+from scaling.policy.archive import pack
 from scaling.robot.g1 import standing_qpos
 
 STANDING = Motion(np.tile(standing_qpos(), (25, 1)), 50.0, "standing")
@@ -62,11 +64,12 @@ def test_over_udp_one_sender_at_a_time():
             until(lambda: taken.ready)
             another.sendto(packed(1000), address[1:])
             one.sendto(b"nonsense", address[1:])
+            one.sendto(b'{"qpos":' + b"[" * 50_000, address[1:])
             one.sendto(packed(1), address[1:])
             until(lambda: taken.report()["messages"] == 2)
         report = taken.report()
-        assert report["rejected"] == 1
-        assert "do not begin with G1MO" in report["last_error"]
+        assert report["rejected"] == 2
+        assert "no JSON" in report["last_error"]
         with pytest.raises(InputError, match="cannot be listened on"), listening(address, stream()):
             pass
 
@@ -85,6 +88,25 @@ def test_over_websocket_each_message_is_answered():
         client.send("no motion")
         assert json.loads(client.recv(timeout=10))["error"].startswith("no JSON")
     assert taken.ready
+
+
+def test_over_websocket_one_sender_at_a_time_and_nonsense_ends_nobody():
+    from websockets.sync.client import connect
+
+    address, taken = read_address(f"ws://127.0.0.1:{free_port(socket.SOCK_STREAM)}"), stream()
+    with listening(address, taken), connect(str(address)) as stranger, connect(str(address)) as one:
+
+        def answer(client, data):
+            client.send(data)
+            return json.loads(client.recv(timeout=10))["error"]
+
+        assert answer(stranger, '{"version":' * 50_000).startswith("no JSON")
+        assert answer(one, packed(0)) is None, "who sends nonsense is followed by nobody"
+        assert answer(stranger, packed(1000)) == "another sender is followed"
+        assert answer(one, packed(1)) is None
+        assert taken.report()["messages"] == 2
+        time.sleep(1.1)
+        assert answer(stranger, packed(1001)) is None, "and after a second of quiet anybody may send"
 
 
 def test_over_zeromq_from_a_publisher():
@@ -121,6 +143,8 @@ def test_what_does_not_come_or_answer_is_one_sentence():
         wait_for(taken, address, 0.05)
     with pytest.raises(InputError, match="start the bridge first"):
         send_clip(STANDING, address)
+    with pytest.raises(InputError, match="name another host"):
+        send_clip(STANDING, read_address("udp://no-such-host.invalid:7000"))
 
 
 def test_send_it_motion_and_it_moves(policy, squats, tmp_path):
@@ -138,7 +162,8 @@ def test_send_it_motion_and_it_moves(policy, squats, tmp_path):
 
     robot = replace(TWIN, stream=config, backend="onnx")
     status = tmp_path / "status.json"
-    report = run_bridge(policy, stream=address, robot=robot, assist=1.0, out=tmp_path, status=status)
+    zipped = pack(policy, tmp_path / "policy.zip")
+    report = run_bridge(zipped, stream=address, robot=robot, assist=1.0, out=tmp_path, status=status)
     thread.join()
     assert report["faults"] == [], report
     assert "nothing has been streamed" in report["ended"]
@@ -150,3 +175,9 @@ def test_send_it_motion_and_it_moves(policy, squats, tmp_path):
         moved = np.ptp(rollout["reference"][:, 7:], axis=0).max()
         assert moved == pytest.approx(np.ptp(motion.qpos[:, 7:], axis=0).max(), rel=0.2)
         assert np.ptp(rollout["qpos"][:, 7:], axis=0).max() > 0.5 * moved, "and the robot with it"
+    replayed = replay(report["flight"])
+    assert replayed["identical"] and replayed["ticks"] == report["ticks"]
+    ring = np.lib.format.open_memmap(tmp_path / "flight" / RING, "r+")
+    ring["action"][30:, 2] += 1e-2
+    ring.flush()
+    assert replay(report["flight"])["first_difference"]["tick"] == 31

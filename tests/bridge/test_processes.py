@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,14 @@ def long(tmp_path_factory):
 @pytest.fixture
 def domain(request):
     """A domain for this test alone, so that no two runs on one machine hear each other."""
-    names = ("test_a_clip_to_its_end", "test_a_killed_policy", "test_a_killed_robot", "test_a_second")
+    names = (
+        "test_a_clip_to_its_end",
+        "test_a_killed_policy",
+        "test_a_killed_robot",
+        "test_a_killed_writer",
+        "test_a_second",
+        "test_one_bridge",
+    )
     index = next(n for n, name in enumerate(names) if request.node.name.startswith(name))
     return 10 + (os.getpid() * len(names) + index) % 180
 
@@ -203,6 +211,32 @@ def test_a_killed_policy_is_damped_within_a_tenth_of_a_second(start, domain, fle
     listener.wire.close()
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_killed_writer_leaves_nobody_stiff(how, start, domain, fleet, long, policy, tmp_path):
+    """The policy's process damps by a voice of its own: at once, or where the writer hangs once states are old."""
+    twin(start, domain, long)
+    status = tmp_path / "status.json"
+    run = start("run", policy, "--motion", long, *fleet, "--status", status, "--json", tmp_path / "run.json")
+    listener = Listener(domain)
+    until(lambda: tracking(run, status))
+    until(listener.listen)
+    [writer] = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    with stalls() as stall:
+        os.kill(int(writer), how)
+        killed = time.monotonic()
+        until(lambda: not listener.listen())
+    soon = 0.1 if how == signal.SIGKILL else STALE + 0.1
+    assert listener.heard[-1][0] - killed < soon + 2 * stall()
+    assert (command_of(listener.wire.latest()[1]).kd == 8).all()
+    _, err = run.communicate(timeout=200)
+    assert run.returncode == 1 and "Traceback" not in err
+    ended = read(tmp_path / "run.json")["ended"]
+    hangs = ("the command writer takes no more commands", "ms old")  # its socket is full, or its states are old
+    assert any(words in ended for words in (("the command writer has ended",) if how == signal.SIGKILL else hangs))
+    assert not Path(f"/proc/{writer}").exists()
+    listener.wire.close()
+
+
 def test_a_killed_robot_is_a_clear_line(start, domain, fleet, long, policy, tmp_path):
     robot = twin(start, domain, long)
     status = tmp_path / "status.json"
@@ -215,6 +249,27 @@ def test_a_killed_robot_is_a_clear_line(start, domain, fleet, long, policy, tmp_
     assert f"ms old (limit {1e3 * STALE:.0f} ms)" in report["ended"]
     assert report["state"] == "damping"
     assert "Traceback" not in err
+
+
+def test_one_bridge_for_a_robot_and_one_robot_for_a_domain(start, domain, fleet, long, policy, tmp_path):
+    """Whoever comes second is refused by a sentence, before it has said anything; who was first goes on."""
+    twin(start, domain, long)
+    other = start("simulate", "--domain", domain)
+    assert other.wait(timeout=200) == 2
+    assert "another robot speaks on domain" in other.stderr.read()
+    status = tmp_path / "status.json"
+    run = start("run", policy, "--motion", long, *fleet, "--status", status)
+    until(lambda: tracking(run, status))
+    other = start("run", policy, "--motion", long, *fleet, "--status", tmp_path / "other.json")
+    assert other.wait(timeout=200) == 2
+    assert "another bridge commands this robot already" in other.stderr.read()
+    assert not (tmp_path / "other.json").exists()
+    assert tracking(run, status)
+    assert read(status)["ended"] is None
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=200)
+    assert run.returncode == 0, out + err
+    assert "stopped by the operator" in out
 
 
 def test_a_second_without_a_robot_is_one_sentence(start, domain, clip, policy, monkeypatch):

@@ -150,6 +150,10 @@ def test_what_is_no_recording_is_told(policy, copied, tmp_path, squats):
     (copied / "flight.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         replay(copied)
+    for spoilt in (b"", b"PK\x03\x04 no zip", (copied / RING).read_bytes()[:-1]):
+        (copied / RING).write_bytes(spoilt)
+        with pytest.raises(InputError, match="cannot be read"):
+            replay(copied)
     Recorder(tmp_path / "empty", policy, "x", "onnx", squats, capacity=3).close()
     with pytest.raises(InputError, match="holds no tick"):
         replay(tmp_path / "empty")
@@ -161,6 +165,9 @@ def test_another_policy_than_flew_is_refused(copied):
     with pytest.raises(InputError, match="is not the policy of this recording"):
         replay(copied)
     (copied / "flight.json").write_text(json.dumps(about | {"schema": 99}))
+    with pytest.raises(InputError, match="another version"):
+        replay(copied)
+    (copied / "flight.json").write_text("[1]")
     with pytest.raises(InputError, match="another version"):
         replay(copied)
 

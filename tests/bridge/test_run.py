@@ -1,14 +1,20 @@
 """`bridge run` end to end: a real artifact, a real clip, the twin; and every refusal in one sentence."""
 
+import contextlib
+import importlib.metadata
 import json
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from scaling.bridge.fleet import TWIN
 from scaling.bridge.run import run_bridge
@@ -87,21 +93,59 @@ def test_in_real_time_it_takes_the_time_it_should(policy, clip):
 
 _BASE = """
 import sys
-sys.modules.update({name: None for name in ("jax", "flax", "brax", "optax", "orbax", "grain", "onnx")})
-sys.modules.update({name: None for name in ("scipy", "pyarrow", "matplotlib", "websockets", "zmq")})
+absent = sys.argv[3].split()
+sys.modules.update({name: None for name in absent})
 import scaling.bridge.twin, scaling.bridge.writer, scaling.bridge.link, scaling.bridge.recorder, scaling.bridge.status
-import scaling.bridge.fleet, scaling.bridge.listen, scaling.bridge.service, scaling.cli.bridge
+import scaling.bridge.fleet, scaling.bridge.listen, scaling.bridge.service
 from scaling.bridge.run import run_bridge
+from scaling.cli import main
+from scaling.policy.check import _measure
+from pathlib import Path
 report = run_bridge(sys.argv[1], sys.argv[2], realtime=False, assist=1.0)
-print(report["policy_backend"], report["metrics"]["success_sonic"], len(report["faults"]))
+checked = _measure(Path(sys.argv[1]), 10)
+code = main(["bridge", "run", sys.argv[1], "--motion", sys.argv[2], "--fast", "--assist", "1", "--json", sys.argv[4]])
+used = sorted(name for name in absent if sys.modules.get(name) is not None)
+print(report["policy_backend"], report["metrics"]["success_sonic"], len(report["faults"]), checked["ok"], code, used)
 """
 
 
-def test_the_base_install_is_enough(policy, clip):
+def only_in_training():
+    """Modules that the extras bring and the base install does not, by what `pyproject.toml` and the packages say."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+    def closure(wanted):
+        found, left = set(), [Requirement(one) for one in wanted]
+        while left:
+            one = left.pop()
+            name = canonicalize_name(one.name)
+            if (name, *one.extras) in found:
+                continue
+            found.add((name, *one.extras))
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                for needed in map(Requirement, importlib.metadata.requires(name) or []):
+                    if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in ("", *one.extras)):
+                        left.append(needed)
+        return {name for name, *_ in found}
+
+    extras = [one for name in ("train", "stream", "zmq") for one in project["optional-dependencies"][name]]
+    base = closure(project["dependencies"])
+    dists = importlib.metadata.packages_distributions()
+    away = {name for name, brought in dists.items() if not {canonicalize_name(one) for one in brought} & base}
+    return away & {n for n, brought in dists.items() if {canonicalize_name(one) for one in brought} & closure(extras)}
+
+
+def test_the_base_install_is_enough(policy, clip, tmp_path):
+    """The bridge, the check and the command itself, where nothing that only the extras bring can be imported."""
+    absent = only_in_training()
+    assert {"jax", "flax", "brax", "grain", "onnx", "scipy", "sklearn", "pyarrow", "PIL", "zmq"} <= absent
+    assert not {"numpy", "mujoco", "onnxruntime", "cyclonedds", "yaml", "fastjsonschema"} & absent
     done = subprocess.run(
-        [sys.executable, "-c", _BASE, str(policy), str(clip)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _BASE, str(policy), str(clip), " ".join(absent), str(tmp_path / "report.json")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.split() == ["onnx", "1.0", "0"]
+    assert done.stdout.split() == ["onnx", "1.0", "0", "True", "0", "[]"]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +162,7 @@ def test_the_base_install_is_enough(policy, clip):
         ({"motion_path": None, "stream": "udp://127.0.0.1:1"}, "leave out --fast"),
         ({"motion_path": None, "stream": "tcp://127.0.0.1", "realtime": True}, "give udp://HOST:PORT"),
         ({"robot": replace(TWIN, providers=("cuda",), backend="xla")}, "add backend onnx"),
+        ({"status": "/proc/nowhere/status.json"}, "cannot be made while writing it"),
     ],
 )
 def test_bad_input_is_one_sentence(policy, clip, change, said):

@@ -1,5 +1,7 @@
 """The loop shows the policy what training showed it, commands what it answers, and damps on every way out."""
 
+import tracemalloc
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,12 +11,13 @@ from scaling.bridge.reference import ClipReference
 from scaling.bridge.runtime import Runtime, RuntimeConfig
 from scaling.bridge.safety import State
 from scaling.contract.observation import STUDENT_TERMS, Inputs, Sensors, observe
-from scaling.robot.g1 import KD, KP, RANGE_HIGH, RANGE_LOW
+from scaling.motion.clip import Motion
+from scaling.robot.g1 import KD, KP, RANGE_HIGH, RANGE_LOW, standing_qpos
 from scaling.robot.rotations import from_rotation_vector, quat_mul, yaw
 from scaling.tracking.reference import make_store, reference_at
 from tests.bridge.conftest import PaperRobot, ZeroPolicy
 
-QUICK = RuntimeConfig(ramp=0.1, standby=0.1, hold=0.1, damping=0.5)
+QUICK = RuntimeConfig(ramp=0.1, standby=0.1, linger=0.1, damping=0.5)
 
 
 def drive(clip, policy=None, spoil=lambda robot, state: state, config=QUICK, **watchers):
@@ -48,7 +51,7 @@ def test_a_clip_runs_to_its_end_and_then_damps(squats):
     assert report["ended"] == "the clip has ended"
     assert [t["to"] for t in report["transitions"]] == ["ramp", "stand-by", "track", "damping"]
     assert all(t["reason"] for t in report["transitions"])
-    assert report["ticks"] == squats.frames + round(QUICK.hold * 50)
+    assert report["ticks"] == squats.frames + round(QUICK.linger * 50)
     assert report["overruns"] == 0
     assert damped(robot)
     assert policy.firsts == [True] + [False] * (report["ticks"] - 1)
@@ -112,6 +115,31 @@ def test_the_ramp_moves_from_where_the_robot_is_to_the_start(squats):
     assert (np.diff(targets, axis=0) <= 1e-9).all()
     assert np.abs(np.diff(targets, axis=0)).max() < 0.3 / (QUICK.ramp * 50) + 1e-6
     np.testing.assert_allclose(targets[-1], start)
+
+
+def test_in_the_steady_state_it_keeps_nothing_but_two_numbers_a_tick():
+    """Over a thousand ticks the memory that is held grows by the two lists of times that the report is made of."""
+    standing = ClipReference(Motion(np.tile(standing_qpos(), (1300, 1)), 50.0, "standing"))
+    held = {}
+
+    class Forgetful(ZeroPolicy):
+        def act(self, obs, first):
+            return np.zeros(29)
+
+    def watch(frame, state):
+        robot.commands.clear()
+        if frame in (200, 1200):
+            held[frame] = tracemalloc.get_traced_memory()[0]
+
+    clock = VirtualClock()
+    robot = PaperRobot(standing, clock)
+    runtime = Runtime(Forgetful(), standing, robot, clock, QUICK, may_leave=lambda state: True, on_frame=watch)
+    tracemalloc.start()
+    try:
+        assert runtime.run()["faults"] == []
+    finally:
+        tracemalloc.stop()
+    assert held[1200] - held[200] < 1000 * 128
 
 
 def in_track(robot):
@@ -230,8 +258,6 @@ def test_far_from_the_start_pose_is_no_place_to_start(standing):
 
 
 def test_a_faster_clip_is_followed_at_50_hz(squats):
-    from scaling.motion.clip import Motion
-
     doubled = ClipReference(Motion(np.repeat(squats.qpos, 2, axis=0), 100.0, "doubled"))
     assert doubled.frames == squats.frames
     np.testing.assert_allclose(doubled.qpos, squats.qpos, atol=1e-9)

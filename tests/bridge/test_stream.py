@@ -91,6 +91,14 @@ def spoilt(change):
         (pack_message(message(standing_qpos())).replace(b"G1MO\x01", b"G1MO\x02"), "version 2"),
         (pack_message(message(standing_qpos(), rate=0.0)), "rate 0.0"),
         (pack_message(message(standing_qpos(), time=np.nan)), "time nan"),
+        (pack_message(message(standing_qpos(), rate=1e-40)), "rate"),
+        (pack_message(message(standing_qpos(), time=1.7e18)), "sent 1.7"),
+        (pack_message(message(standing_qpos(), time=1e5, sent=0.0)), "give both by one clock"),
+        (b'{"qpos":' + b"[" * 200_000, "no JSON"),
+        ('{"version":' * 200_000, "no JSON"),
+        (b'{"version": "' + b"\xff\xfe" * 9, "no JSON"),
+        (as_json(message(standing_qpos())).replace('"rate": 50.0', '"rate": 1' + "0" * 400), "is none"),
+        (as_json(message(standing_qpos())).replace('"qpos": [[', '"qpos": [[[], '), "is none"),
         (spoilt(lambda q: q.__setitem__(12, np.nan)), "not finite"),
         (spoilt(lambda q: q.__setitem__(3, 0.5)), "quaternion of norm"),
         (spoilt(lambda q: q.__setitem__(10, 30.0)), "left_knee_joint is 27.12 rad out of its range: give radians"),
@@ -108,6 +116,24 @@ def test_what_is_no_motion_is_refused_and_counted(data, said):
     assert stream.report()["rejected"] == 1
     assert said in stream.report()["last_error"]
     assert not stream.ready
+
+
+def test_whatever_comes_a_stream_stays_one_of_finite_poses(squats):
+    """Bytes of good messages changed at random: each is refused or can be followed, and none raises."""
+    rng, sender = np.random.default_rng(0), Sender(squats, StreamConfig(delay=0.1, blend=0.1))
+    sender.play(range(20), begin=10)
+    refused = 0
+    for frame in range(20, 620):
+        sender.clock.sleep_until(frame * DT)
+        told = message(squats.qpos[frame % 100 : frame % 100 + 3], sender.sequence + 2 * frame, frame * DT)
+        data = bytearray(pack_message(told) if frame % 2 else as_json(told).encode())
+        for place in rng.integers(0, len(data), rng.integers(0, 4)):
+            data[place] = rng.integers(0, 256)
+        refused += sender.stream.take(bytes(data)) is not None
+        assert sender.stream.follow(frame - 10) is None
+        for part in sender.stream.at(frame - 10):
+            assert np.isfinite(part).all(), frame
+    assert 100 < refused < 500
 
 
 def assert_same(ours, theirs):

@@ -14,6 +14,7 @@ from scaling.bridge.wire import LOW_CMD, LOW_STATE, decode, encode, sign
 from scaling.bridge.writer import COMMAND, END, ORDER, READING, CommandWriter, WriterConfig, serve
 from scaling.robot.g1 import EFFORT_LIMIT, JOINT_NAMES, KNEES_BENT_JOINTS, KP, RANGE_HIGH, RANGE_LOW
 from scaling.robot.rotations import from_rotation_vector
+from tests.bridge.test_faults import READINGS, well
 
 ZERO = np.zeros(29)
 
@@ -149,6 +150,39 @@ def test_a_bad_state_damps_in_its_own_period(wire, obeying, fields, said):
     assert said in obeying.reason
 
 
+# The control loop's alone: the reference that a tilt is measured from is not known here. An int16 holds no NaN.
+NOT_HERE = {"silence", "a temperature that is not a number"} | {
+    name for name in READINGS if READINGS[name][1] == "tilted"
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(READINGS) - NOT_HERE))
+def test_every_fault_that_a_message_can_bring_damps_in_its_own_period(wire, obeying, name):
+    """All but what only the control loop can see, off the wire, by the process that speaks to the motors."""
+    fault, said = READINGS[name]
+    for now in np.arange(0.102, 0.3, 0.002):
+        state = RobotState(now, np.array([1.0, 0, 0, 0]), np.zeros(3), KNEES_BENT_JOINTS, ZERO, well(now))
+        state = fault(state)
+        told = state.health
+        message = state_message(state, np.zeros(35), told.torque, told.tick)
+        motors = message["motor_state"][0, :29]
+        motors["temperature"] = np.stack([told.casing, told.winding], axis=1)
+        motors["motorstate"] = told.motor_error
+        message["wireless_remote"][0, 2:4] = told.keys & 0xFF, told.keys >> 8
+        sign(message)
+        wire.newest, wire.charge = (state.stamp, decode(encode(message), LOW_STATE)), (told.battery, now)
+        if now < 0.2:
+            obeying.order(now, position_command(KNEES_BENT_JOINTS), 3, 0)
+        obeying.step(now)
+        assert is_damping(wire.last), now
+    assert said in obeying.reason
+    assert obeying.damped_at == pytest.approx(0.102)
+
+
+def test_they_are_more_than_thirty():
+    assert len(set(READINGS) - NOT_HERE) > 30
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -241,6 +275,39 @@ def test_the_loop_of_the_process_ends_in_damping(wire, ending, said):
     assert any(stiff)
     assert not stiff[-1]
     assert sum(np.diff(np.array(stiff, int)) == -1) == 1, "and it never came back"
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("times", [1, 10**6])
+def test_a_wire_that_breaks_is_damped_as_soon_as_it_mends_and_ends_nobody(wire, times):
+    """An exception in the writer's own process: no traceback, no last command kept, and an end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    broken = []
+
+    class Breaking(PaperWire):
+        def latest(self):
+            now = time.monotonic()
+            return now, robot_state(now - began)
+
+        def send(self, message):
+            if len(self.sent) >= 20 and len(broken) < times:
+                broken.append(1)
+                raise OSError("the cable is out")
+            super().send(message)
+
+    began, breaking = time.monotonic(), Breaking()
+    writer = CommandWriter(breaking, WriterConfig(damping=0.2, hold=50.0))
+    thread = threading.Thread(target=serve, args=(theirs, writer, None))
+    thread.start()
+    ours.send(order_bytes(COMMAND, position_command(KNEES_BENT_JOINTS)))
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert writer.reason == "OSError in the command writer: the cable is out"
+    stiff = [command_of(message).kp.any() for message in breaking.sent]
+    assert any(stiff[:20])
+    assert not any(stiff[20:])
+    assert len(stiff) > 20 or times > 1
     ours.close()
     theirs.close()
 

@@ -1,5 +1,6 @@
 """`scaling export` and `scaling policy` on a fresh student."""
 
+import json
 import shutil
 
 import pytest
@@ -27,6 +28,16 @@ def test_a_student_is_exported_and_checked(call, student_folder, tmp_path):
     assert called.json.keys() >= KEYS
     assert called.json["max_abs_difference"] < 1e-5
     assert read_manifest(tmp_path / "policy").row["run"] == "tiny"
+
+
+def test_a_run_is_exported_with_its_whole_row(call, student_folder, tmp_path):
+    """What `scaling run` leaves: a row that says where its student is, and what it reached in the closed loop."""
+    row = {"run": "tiny-run", "folder": str(student_folder), "config_hash": "c0ffee", "corpus_hash": "beef"}
+    row |= {"protocol": "sonic", "assist": 0.25, "success_sonic_assist0": 0.5}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "row.json").write_text(json.dumps(row))
+    assert call("export", tmp_path / "run", "--out", tmp_path / "policy", "--json", "-").code == 0
+    assert read_manifest(tmp_path / "policy").row == row
 
 
 SWEEP = """

@@ -4,18 +4,22 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
-from scaling.contract.manifest import MANIFEST, SCHEMA, hash_files
+from scaling.contract.manifest import MANIFEST, SCHEMA, hash_files, read_manifest
 from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
 from scaling.motion.clip import Motion
 from scaling.motion.native import write_npz
+from scaling.policy import export
 from scaling.policy.archive import pack
 from scaling.policy.check import TOLERANCE, bench_policy, check_policy, difference
 from scaling.policy.export import export_policy
+from scaling.policy.load import BATCH_PROGRAM
 from scaling.policy.vectors import VECTORS, load_vectors, save_vectors
 from scaling.robot.g1 import standing_qpos
 from tests.policy.conftest import OBS, student
@@ -75,9 +79,8 @@ def copied(exported, tmp_path):
 
 def rehash(folder):
     """Make the manifest agree with what the files have become."""
-    raw = json.loads((folder / MANIFEST).read_text())
-    raw["files"] = hash_files(folder, list(raw["files"]))
-    (folder / MANIFEST).write_text(json.dumps(raw))
+    manifest = read_manifest(folder)
+    replace(manifest, files=hash_files(folder, list(manifest.files))).write(folder)
 
 
 def test_other_actions_are_a_failure_that_names_the_input(copied):
@@ -87,8 +90,8 @@ def test_other_actions_are_a_failure_that_names_the_input(copied):
     rehash(copied)
     report = bench_policy(copied)
     assert not report["ok"]
-    assert len(report["failures"]) == 2
-    assert all("zero inputs" in line for line in report["failures"])
+    told = [line.partition(" inputs differ")[0] for line in report["failures"]]
+    assert told == [f"{backend}: actions on {case}" for backend in ("xla", "onnx") for case in ("zero", "batch")]
     assert report["max_abs_difference"] == pytest.approx(1e-3, rel=0.1)
 
 
@@ -113,6 +116,29 @@ def test_another_episode_is_a_failure_of_the_loop(copied):
     assert all("closed_loop inputs" in line for line in report["failures"])
 
 
+def test_another_program_for_many_robots_is_a_failure(copied, exported, monkeypatch):
+    """The program of one row is right, and that of any number is a little off."""
+    make_step = export.make_step
+
+    def off(config):
+        step = make_step(config)
+
+        def wrong(*arguments):
+            action, *state = step(*arguments)
+            return action + 1e-3, *state
+
+        return wrong
+
+    monkeypatch.setattr(export, "make_step", off)
+    config, weights = export.read_student(copied)
+    program = export._program(config, weights, jax.export.symbolic_shape("batch")[0])
+    (copied / BATCH_PROGRAM).write_bytes(bytes(program.serialize()))
+    rehash(copied)
+    report = bench_policy(copied)
+    assert not report["ok"]
+    assert report["failures"] == ["xla: actions on batch inputs differ from the Flax forward by 0.001"]
+
+
 def test_a_policy_without_a_closed_loop_is_told_to_be_made_anew(copied):
     vectors = load_vectors(copied / VECTORS)
     del vectors["closed_loop"]
@@ -130,7 +156,7 @@ REFUSED = pytest.mark.parametrize(
         (lambda raw: raw["terms"].pop(3), "observation term 'joint_vel' is missing"),
         (lambda raw: raw.update(robot="unitree_h1"), "the policy is for robot 'unitree_h1'"),
         (lambda raw: raw.update(schema=SCHEMA + 1), f"has schema {SCHEMA + 1} and this version reads up to {SCHEMA}"),
-        (lambda raw: raw.update(kp="stiff"), "kp is 'stiff' and must be of type array"),
+        (lambda raw: raw.update(kp="stiff"), "kp must be array"),
     ],
 )
 

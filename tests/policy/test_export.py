@@ -1,18 +1,22 @@
 """The artifact is the student: same actions from either program, in any batch, whole or not at all."""
 
+import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
-from scaling.contract.manifest import read_manifest
+from scaling.contract.manifest import hash_files, read_manifest
 from scaling.contract.normaliser import Normaliser
 from scaling.errors import InputError
 from scaling.policy import export
 from scaling.policy.check import TOLERANCE, parity
-from scaling.policy.export import export_policy, reexport
-from scaling.policy.load import BACKENDS, BATCH_PROGRAM, PROGRAM, load_policy
+from scaling.policy.export import export_policy
+from scaling.policy.load import BACKENDS, BATCH_PROGRAM, ONNX_PROGRAM, PROGRAM, load_policy
 from scaling.policy.loop import LOOP_STEPS
 from scaling.policy.vectors import CLOSED_LOOP, RESET_AT, STEPS, VECTORS, load_vectors
 from scaling.students import model
@@ -110,7 +114,11 @@ def test_manifest_tells_the_student(exported):
     manifest = read_manifest(folder)
     config, params, *_ = student(family)
     assert manifest.parameters == sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert sum(manifest.parameter_groups.values()) == manifest.parameters
+    assert manifest.parameter_groups["head"] == 29 * (config.width + 1)
     assert manifest.student["family"] == config.family
+    assert manifest.student["context"] == config.context
+    assert {"scaling", "jax", "flax", "onnx", "numpy", "python"} <= set(manifest.versions)
     assert manifest.row == {**ROW, "val_loss": None}
     assert set(manifest.files) == {path.name for path in folder.iterdir()} - {"manifest.json"}
     rings = {f"{kind}.{layer}" for kind in ("keys", "values") for layer in range(2)}
@@ -140,10 +148,22 @@ def test_a_flipped_byte_in_any_file_is_refused(exported, name, tmp_path):
 
 
 def test_it_exports_again_from_its_own_parameters(exported, tmp_path):
-    folder, _ = exported
-    again = reexport(folder, tmp_path / "again")
+    """Where its programs no longer open, too; the one for ONNX Runtime is the same bytes, in whatever process."""
+    folder = shutil.copytree(exported[0], tmp_path / "aged")
+    (folder / PROGRAM).write_bytes(b"of another age")
+    manifest = read_manifest(folder)
+    replace(manifest, files=hash_files(folder, list(manifest.files))).write(folder)
+    with pytest.raises(InputError, match="scaling export POLICY --out DIR"):
+        load_policy(folder, backend="xla")
+    code = "import sys; from scaling.policy.export import reexport; reexport(*sys.argv[1:])"
+    again = tmp_path / "again"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", code, str(folder), str(again)], check=True, env=environment)
     old, new = (load_vectors(path / VECTORS)["random"]["action"] for path in (folder, again))
     np.testing.assert_array_equal(old, new)
+    for name in (ONNX_PROGRAM, "params.npz"):
+        assert (again / name).read_bytes() == (exported[0] / name).read_bytes(), name
+    assert read_manifest(again).row == manifest.row
 
 
 def test_a_failed_export_leaves_the_older_policy(exported, tmp_path, monkeypatch):
