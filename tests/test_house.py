@@ -19,8 +19,8 @@ FLOORS = {
     **dict.fromkeys(("bridge", "study", "view"), 6),
     **dict.fromkeys(("bench", "cli", "__main__"), 7),
 }
-# The ground under every floor: the version and the user's error.
-GROUND = {"__init__", "errors"}
+# The ground under every floor: the version, the user's error, and how the process keeps its memory.
+GROUND = {"__init__", "errors", "memory"}
 # Rooms that may use less than the floors below them. The bridge runs on the base install, so it sees no training code.
 ONLY = {"robot": set(), "laws": set(), "record": set(), "bridge": {"policy", "contract", "motion", "robot", "record"}}
 # Rooms on one floor do not know each other, but a study writes its report.

@@ -3,9 +3,11 @@
 import itertools
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +18,21 @@ from scaling.record.shelf import LocalShelf
 from scaling.study.launch import local
 from scaling.study.launch.command import WorkerCommand
 from scaling.study.sweep import Job, Run, Sweep, grid, simple_jobs
+from scaling.study.sweep_base import priced
 from scaling.study.sweep_bill import plan, status
 from scaling.study.sweep_find import find_sweep
 from scaling.study.sweep_state import survey
 from scaling.study.sweep_worker import Order, Worker
 
 _MANY = 10_000
+_DIGESTS = """
+import hashlib, os, sys
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, [int(sys.argv[1])])
+digest = b""
+for _ in range(int(sys.argv[2])):
+    digest = hashlib.sha256(digest).digest()
+"""
 _LEASE = LeaseTimes(heartbeat_s=1.0, stale_s=3.0, poll_s=0.25)
 
 
@@ -32,12 +43,17 @@ def rows(quick: bool) -> Iterator[Row]:
         yield _overhead(Path(folder))
         yield from _recovery(Path(folder), 1 if quick else 3)
         yield from _many(Path(folder))
+        yield _real(Path(folder))
 
 
 def _sharing(folder: Path, quick: bool) -> Iterator[Row]:
-    """Twenty one-core runs by one worker on one core, then by two on two; start-up of the processes included."""
+    """Twenty one-core runs by one worker on one core, then by two on two; start-up of the processes included.
+
+    Beside it the same digests without the engine: the cores of a machine are slower together than each alone.
+    """
     rounds, turns = (700_000, 1) if quick else (2_000_000, 3)
     took: dict[int, list[float]] = {1: [], 2: []}
+    alone: dict[int, list[float]] = {1: [], 2: []}
     cores = local.own_cores()
     for turn in range(turns):
         for workers in (1, 2):
@@ -48,10 +64,22 @@ def _sharing(folder: Path, quick: bool) -> Iterator[Row]:
                 if process.wait():
                     raise RuntimeError(f"a worker ended with {process.returncode}")
             took[workers].append(time.perf_counter() - began)
+            alone[workers].append(_bare([cores[one % len(cores)] for one in range(workers)], 20 * rounds // workers))
     one, two = statistics.median(took[1]), statistics.median(took[2])
     yield Row("sweep_1_worker", one, "s", higher_is_better=False)
     yield Row("sweep_2_workers", two, "s", higher_is_better=False)
     yield Row("two_workers_of_one", two / one, "x", 0.6, higher_is_better=False, ratio_to="sweep_1_worker")
+    bare = statistics.median(alone[2]) / statistics.median(alone[1])
+    yield Row("two_cores_of_one", bare, "x", higher_is_better=False, ratio_to="the same on one core")
+
+
+def _bare(cores: Sequence[int], rounds: int) -> float:
+    """Seconds of a process of so many digests on each of these cores, all at once."""
+    began = time.perf_counter()
+    running = [subprocess.Popen([sys.executable, "-c", _DIGESTS, str(core), str(rounds)]) for core in cores]
+    if sum(process.wait() for process in running):
+        raise RuntimeError("a chain of digests ended early")
+    return time.perf_counter() - began
 
 
 def _twenty(folder: Path) -> str:
@@ -141,6 +169,25 @@ def _many(folder: Path) -> Iterator[Row]:
     yield Row("status_10000_finished", time.perf_counter() - began, "s", 3.0, higher_is_better=False)
     if found["cached"] != _MANY or counts["finished"] != _MANY:
         raise RuntimeError(f"{found['cached']} cached and {counts['finished']} finished of {_MANY}")
+
+
+def _real(folder: Path) -> Row:
+    """Ten thousand studies: seeds x arms x families x sizes of the shipped data sweep, some forty thousand jobs."""
+    base = find_sweep("data_size-tiny").runs[0].config
+    axes = {
+        "seed": range(_MANY // 50),
+        "arms": [(0.0625, 1.0), (0.125, 1.0), (0.25, 1.0), (0.5, 1.0), (1.0,)],
+        "families": [("mlp",), ("transformer",)],
+        "sizes": [("0.05M",), ("0.2M",), ("1M",), ("S",), ("B",)],
+    }
+    priced("first", grid(base, axes | {"seed": [_MANY]})).jobs()  # what students of these sizes are is solved once
+    began = time.perf_counter()
+    sweep = priced("real", grid(base, axes))
+    found = plan(survey(sweep.jobs(), Ledger(LocalShelf(folder / "real"))))
+    took = time.perf_counter() - began
+    if len(sweep.runs) != _MANY or found["new"] < 4 * _MANY:
+        raise RuntimeError(f"{len(sweep.runs)} runs of {found['new']} jobs")
+    return Row("plan_10000_real", took, "s", 2.0, higher_is_better=False)
 
 
 def _finish(jobs: dict[str, Job], ledger: Ledger, store: Path) -> None:

@@ -1,6 +1,7 @@
 """The command `scaling`: one thin function a verb, one sentence for every mistake, exit codes that scripts can use."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -35,7 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
             return outcome.code
         except InputError as error:
             return _tell(str(error))
-        except (KeyboardInterrupt, process.Stopped):
+        except KeyboardInterrupt:
+            return _stopped(arguments, received)
+        except process.Stopped:  # another process of this program may have had the signal
+            received.signal = received.signal or signal.SIGTERM
             return _stopped(arguments, received)
         except Exception as error:
             # A signal that arrives inside a callback of XLA comes back as XLA's own error.

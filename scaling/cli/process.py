@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scaling.record import stopping
+from scaling.record.stopping import Stopped
+
 OnSignal = Literal["save", "damp", "plain"]
 """What a signal means to a verb: its state is saved as it goes, a robot has to be damped, or nothing in particular."""
 
 _CHATTER = ("absl", "orbax", "jax", "jax._src.xla_bridge", "imageio", "imageio_ffmpeg", "matplotlib")
-
-
-class Stopped(BaseException):
-    """SIGTERM; not an `Exception`, so that no clean-up on the way takes it for a failure of its own."""
 
 
 @dataclass
@@ -62,8 +61,9 @@ def quiet() -> Iterator[None]:
 def watch(mode: OnSignal) -> Iterator[Received]:
     """Turn signals into exceptions for the length of a verb, and remember that one came.
 
-    "save": SIGTERM is `Stopped`, Ctrl-C `KeyboardInterrupt`. "damp": the first of either is `KeyboardInterrupt` and
-    later ones are not heard, for nothing may interrupt the damping. "plain": Ctrl-C alone.
+    "save": SIGTERM is `Stopped`, raised by whoever is `saving` if there is one; Ctrl-C `KeyboardInterrupt`. "damp": the
+    first of either is `KeyboardInterrupt` and later ones are not heard, for nothing may interrupt the damping. "plain":
+    Ctrl-C alone.
     """
     if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
         yield Received()
@@ -94,6 +94,9 @@ class _Handler:
         if self._ended.is_set() or self.received.answered or (self._raised and self.mode == "damp"):
             return
         self.received.signal = self.received.signal or number
+        if number == signal.SIGTERM and self.mode == "save" and stopping.ask():
+            self._remind(number, stopping.PATIENCE_S)
+            return
         if _deaf(frame):
             self._remind(number, 0.01)
             return

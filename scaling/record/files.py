@@ -8,8 +8,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scaling.errors import InputError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -53,8 +51,8 @@ def jsonable(value: Any) -> Any:
         return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
-    if isinstance(value, np.generic) or hasattr(value, "__array__"):
-        return jsonable(np.asarray(value).tolist())
+    if hasattr(value, "__array__") and not isinstance(value, type):  # asked by its own method: NumPy may not be there
+        return jsonable(value.__array__().tolist())
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{value!r} of type {type(value).__name__} has no place in a record")

@@ -1,15 +1,13 @@
 """How far a stage is, on standard error: bars with an ETA at a terminal, a plain line now and then elsewhere."""
 
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterable, Sized
 from types import TracebackType
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
-import rich.progress
-from rich.console import Console
-from rich.text import Text
+if TYPE_CHECKING:
+    from scaling.record.screen import Screen
 
 Item = TypeVar("Item")
 _LINE_EVERY_S = 5.0
@@ -30,12 +28,15 @@ class Progress:
         self._first: tuple[float, float] | None = None
         self._message = ""
         self._started = self._printed = 0.0
-        self._task: rich.progress.TaskID | None = None
+        self._screen: Screen | None = None
+        self._task = 0
 
     def __enter__(self) -> "Progress":
         self._started = self._printed = time.monotonic()
         if self._stream.isatty():
-            self._task = _SCREEN.add(self)
+            from scaling.record.screen import SCREEN  # elsewhere nobody waits for what draws bars
+
+            self._screen, self._task = SCREEN, SCREEN.add(self)
         else:
             self._line("started")
         return self
@@ -45,8 +46,8 @@ class Progress:
     ) -> None:
         took = duration(time.monotonic() - self._started)
         end = f"done in {took}" if kind is None else f"stopped after {took}"
-        if self._task is not None:
-            _SCREEN.remove(self._task)
+        if self._screen is not None:
+            self._screen.remove(self._task)
         self._line(f"{end}{'; ' + self._message if self._message else ''}")
 
     def update(self, done: float, total: float | None = None, message: str = "") -> None:
@@ -57,8 +58,8 @@ class Progress:
         self._message = message or self._message
         if self._first is None:
             self._first = (now, done)
-        if self._task is not None:
-            _SCREEN.refresh(self._task, self)
+        if self._screen is not None:
+            self._screen.refresh(self._task, self)
         elif now - self._printed >= _LINE_EVERY_S:
             self._printed = now
             self._line(f"{self.share()}, {self.times()}{'; ' + self._message if self._message else ''}")
@@ -111,7 +112,9 @@ def track(items: Iterable[Item], title: str, total: float | None = None) -> Gene
 
 def say(text: str) -> None:
     """One line on standard error, above the bars where there are any."""
-    _SCREEN.say(text)
+    screen = getattr(sys.modules.get("scaling.record.screen"), "SCREEN", None)  # there is one since the first bar
+    if screen is None or not screen.say(text):
+        print(text, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -124,60 +127,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-class _Times(rich.progress.ProgressColumn):
-    """Elapsed and ETA by `Progress`' own reckoning, again at every refresh of the screen."""
-
-    def render(self, task: rich.progress.Task) -> Text:
-        owner: Progress = task.fields["owner"]
-        return Text(owner.times(), style="cyan")
-
-
-class _Screen:
-    """The terminal's one live display, shared by all bars of the process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._bars: rich.progress.Progress | None = None
-
-    def add(self, owner: Progress) -> rich.progress.TaskID:
-        with self._lock:
-            if self._bars is None:
-                self._bars = rich.progress.Progress(
-                    rich.progress.TextColumn("{task.description}", markup=False),
-                    rich.progress.BarColumn(bar_width=30),
-                    rich.progress.TextColumn("{task.fields[share]}", markup=False),
-                    _Times(),
-                    rich.progress.TextColumn("{task.fields[message]}", style="dim", markup=False),
-                    console=Console(stderr=True),
-                    transient=True,
-                    refresh_per_second=4,
-                )
-                self._bars.start()
-            _, total = owner.fraction()
-            return self._bars.add_task(owner.title, total=total, share="", message="", owner=owner)
-
-    def refresh(self, task: rich.progress.TaskID, owner: Progress) -> None:
-        with self._lock:
-            if self._bars is not None:
-                done, total = owner.fraction()
-                self._bars.update(task, completed=done, total=total, share=owner.share(), message=owner.message)
-
-    def remove(self, task: rich.progress.TaskID) -> None:
-        with self._lock:
-            if self._bars is not None:
-                self._bars.remove_task(task)
-                if not self._bars.tasks:
-                    self._bars.stop()
-                    self._bars = None
-
-    def say(self, text: str) -> None:
-        with self._lock:
-            if self._bars is not None:
-                self._bars.console.print(text, markup=False, highlight=False)
-            else:
-                print(text, file=sys.stderr, flush=True)
-
-
-_SCREEN = _Screen()

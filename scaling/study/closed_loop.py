@@ -15,14 +15,15 @@ from scaling.experts.bank import Bank
 from scaling.record.progress import Progress
 from scaling.robot.model import CONVERGED
 from scaling.study.config import ClosedLoopConfig
-from scaling.tracking.evaluate import Policy, Scores, make_player, random_starts, scores
+from scaling.tracking.evaluate import Policy, Trace, make_player, random_starts, scores
 from scaling.tracking.intervals import wilson
 from scaling.tracking.physics import CPhysics
 from scaling.tracking.reference import ClipStore
-from scaling.tracking.scores import SUCCESS
+from scaling.tracking.scores import METRICS, SUCCESS, judged
 
 TEACHERS = ("experts", "open_loop")
 QUANTITIES = ("survival_s", "mpjpe_l_mm", "mpjpe_rad")
+_FIELDS = {"survival_s": "seconds"}
 
 
 def play_students(
@@ -67,19 +68,23 @@ def merged(by_split: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str
 
 
 def beside_teachers(
-    row: Mapping[str, Any], played: Mapping[str, Mapping[str, Mapping[str, Any]]], protocol: str
+    row: Mapping[str, Any], played: Mapping[str, Mapping[str, Mapping[str, Any]]], protocols: Sequence[str]
 ) -> dict[str, Any]:
     """What experts and playback reach on each split, and the student's gap to the experts (positive: it is better).
 
-    `played[split][teacher]` are columns of `play_teachers`. An error's gap is missing where either has none.
+    `played[split][teacher]` are columns of `play_teachers`, by the same `protocols`. An error's gap is missing where
+    either has none.
     """
+    compared = {column for number in range(len(protocols)) for column in columns_of(protocols, number)}
     found: dict[str, Any] = {}
     for split, teachers in played.items():
         for who, columns in teachers.items():
             found |= {_named(split, f"{who}_{name}"): value for name, value in columns.items()}
-        for name in _compared(teachers["experts"], protocol):
-            mine, theirs = row.get(_named(split, name)), teachers["experts"][name]
-            sign = -1.0 if name.startswith("mpjpe") else 1.0
+        for name, theirs in teachers["experts"].items():
+            if name.removesuffix("_assist0") not in compared:
+                continue
+            mine = row.get(_named(split, name))
+            sign = 1.0 if name.startswith(("success", "survival")) else -1.0
             gap = None if mine is None or theirs is None else sign * (mine - theirs)
             found[_named(split, f"gap_{name}")] = gap
     return found
@@ -101,16 +106,30 @@ def _levels(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _line(row: Mapping[str, Any], split: str, suffix: str, who: str, name: str) -> dict[str, Any]:
-    success = SUCCESS[row["protocol"]]
     line = {"who": name, "split": split, "assist": 0.0 if suffix else row["assist"]}
-    for column in (success, *(f"{success}_{end}" for end in ("low", "high")), *QUANTITIES):
-        line[column] = row.get(_named(split, f"{who}{column}{suffix}"))
+    others = [protocol for protocol in SUCCESS if protocol != row["protocol"] and SUCCESS[protocol] in row]
+    protocols = (row["protocol"], *others)
+    for number, protocol in enumerate(protocols):
+        success = SUCCESS[protocol]
+        bounds = [f"{success}_{end}" for end in ("low", "high")]
+        for column in (success, *bounds, *list(columns_of(protocols, number))[1:]):
+            line[column] = row.get(_named(split, f"{who}{column}{suffix}"))
     return line
 
 
-def _compared(columns: Mapping[str, Any], protocol: str) -> list[str]:
-    wanted = (SUCCESS[protocol], *QUANTITIES)
-    return [name for name in columns if name.removesuffix("_assist0") in wanted]
+def columns_of(protocols: Sequence[str], number: int) -> dict[str, str]:
+    """Column -> field of `Scores` by one of the protocols, its success first; the first has the plain names.
+
+    A name that does not say whose it is bears a further protocol's at its end, as `success_hgpt` does.
+    """
+    protocol = protocols[number]
+    own = "_" + SUCCESS[protocol].removeprefix("success_")
+    quantities = (*QUANTITIES, *METRICS[protocol]) if number == 0 else ("survival_s", *METRICS[protocol])
+    columns = {SUCCESS[protocol]: "success"}
+    for name in quantities:
+        column = name if number == 0 or own in name else name + own
+        columns[column] = _FIELDS.get(name, name)
+    return columns
 
 
 def _named(split: str, column: str) -> str:
@@ -126,9 +145,9 @@ _BANK = Policy(init=lambda batch: (), act=_ask)
 
 
 @lru_cache(maxsize=8)
-def _player(act: Policy, protocol: str) -> Any:
+def _player(act: Policy, protocols: tuple[str, ...]) -> Any:
     """One program for all splits and banks of a process."""
-    return make_player(_physics(), act, protocol, batched_params=True)
+    return make_player(_physics(), act, protocols[0], batched_params=True, also=protocols[1:])
 
 
 @lru_cache(maxsize=1)
@@ -153,7 +172,7 @@ def _play(
     """Columns of `count` policies (parameters stacked)."""
     starts = _starts(store, clips, config)
     many = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), starts)
-    play = _player(act, config.protocol)
+    play = _player(act, config.protocols)
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     levels = {assist: ""} | {0.0: "_assist0"} if assist else {0.0: ""}
     with Progress(f"closed loop, {title}", len(levels)) as progress:
@@ -161,21 +180,25 @@ def _play(
             progress.update(done, message=f"assist {level:g}")
             trace = play(params, store, many, jnp.asarray(level, jnp.float32), round(config.seconds * 50))
             for index, row in enumerate(rows):
-                row |= _columns(scores(jax.tree.map(lambda x, index=index: x[index], trace)), config.protocol, suffix)
+                row |= _columns(jax.tree.map(lambda x, index=index: x[index], trace), config.protocols, suffix)
             progress.update(done + 1)
     return rows
 
 
-def _columns(result: Scores, protocol: str, suffix: str) -> dict[str, Any]:
-    success = wilson(result.success)
-    return {
-        f"{SUCCESS[protocol]}{suffix}": success.value,
-        f"{SUCCESS[protocol]}_low{suffix}": success.low,
-        f"{SUCCESS[protocol]}_high{suffix}": success.high,
-        f"survival_s{suffix}": float(result.seconds.mean()),
-        f"mpjpe_l_mm{suffix}": _mean(result.mpjpe_l_mm),
-        f"mpjpe_rad{suffix}": _mean(result.mpjpe_rad),
-    }
+def _columns(trace: Trace, protocols: Sequence[str], suffix: str) -> dict[str, Any]:
+    """One play as each protocol judges it."""
+    found: dict[str, Any] = {}
+    for number, protocol in enumerate(protocols):
+        result = scores(judged(trace, number))
+        success = wilson(result.success)
+        found |= {
+            f"{SUCCESS[protocol]}{suffix}": success.value,
+            f"{SUCCESS[protocol]}_low{suffix}": success.low,
+            f"{SUCCESS[protocol]}_high{suffix}": success.high,
+        }
+        for column, field in list(columns_of(protocols, number).items())[1:]:
+            found[f"{column}{suffix}"] = _mean(getattr(result, field))
+    return found
 
 
 def _mean(values: np.ndarray) -> float | None:

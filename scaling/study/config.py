@@ -27,7 +27,7 @@ from scaling.motion.selection import SELECTIONS, Selection
 from scaling.record.hashing import added
 from scaling.students.config import DTYPES, FAMILIES
 from scaling.tracking.env import EnvConfig
-from scaling.tracking.scores import StartsConfig
+from scaling.tracking.scores import SUCCESS, StartsConfig
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,22 @@ PLAYED = ("val", "test", "test_family")
 class ClosedLoopConfig(StartsConfig):
     """How each finished student is played on each of `splits`.
 
-    `test` splits are reported and choose nothing; `test_family` is played where the corpus has one.
+    `test` splits are reported and choose nothing; `test_family` is played where the corpus has one. The same plays are
+    judged by the protocols of `also` too, in columns of their names; `protocol` alone chooses the best student.
     """
 
     splits: tuple[str, ...] = added(PLAYED, before=("val", "test"))
+    also: tuple[str, ...] = added(tuple(SUCCESS), before=())
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """`protocol`, then the others."""
+        return tuple(dict.fromkeys((self.protocol, *self.also)))
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not set(self.also) <= set(SUCCESS):
+            raise ValueError(f"also {self.also}: of {tuple(SUCCESS)}")
         if "val" not in self.splits or not set(self.splits) <= set(PLAYED):
             raise ValueError(f"splits {self.splits}: val, and any others of {PLAYED}")
 

@@ -14,6 +14,7 @@ from scaling.record.store import Artifact, ArtifactStore
 from scaling.study.closed_loop import merged, play_students
 from scaling.study.config import ClosedLoopConfig, StudyConfig
 from scaling.study.corpus_stages import store_of
+from scaling.study.once import Once
 from scaling.study.student_stages import Run, load_students
 
 CLOSED_LOOP_VERSION = 3
@@ -39,9 +40,13 @@ def closed_loop_stage(
     return store.stage("closed_loop", key, {"corpus": corpus, "students": students}, CLOSED_LOOP_VERSION, build)
 
 
+_EACH: Once[ClosedLoopConfig] = Once()
+
+
 def _each_split(config: StudyConfig) -> ClosedLoopConfig:
     """How any split is played, whichever others are."""
-    return replace(config.closed_loop, splits=ClosedLoopConfig().splits)
+    given = config.closed_loop
+    return _EACH.get((given,), lambda: replace(given, splits=ClosedLoopConfig().splits))
 
 
 def load_closed_loop(artifacts: Mapping[str, Artifact], reference: Artifact | None = None) -> list[dict[str, Any]]:

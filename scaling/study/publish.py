@@ -14,7 +14,9 @@ from scaling.dynamics.artifact import load
 from scaling.errors import InputError
 from scaling.laws import card_markdown
 from scaling.laws.figures import svg
+from scaling.motion.clip import Motion
 from scaling.motion.corpus import Corpus
+from scaling.motion.native import write_npz
 from scaling.policy.check import check_policy
 from scaling.policy.export import export_policy
 from scaling.record.files import read_json, write_json
@@ -95,9 +97,20 @@ def _rollout(student: Student, corpus: Corpus, segment: int, assist: float, trac
     )
 
 
+def shown_segment(corpus: Corpus) -> int:
+    """The segment that is drawn and written: the first that no student saw."""
+    return int(corpus.indices("val")[0])
+
+
+def write_clip(corpus: Corpus, path: Path) -> Path:
+    """The segment that is drawn, as a motion file, for the bridge to track as well."""
+    segment = shown_segment(corpus)
+    return write_npz(Motion(corpus.segment(segment), corpus.rate_hz, corpus.names[segment]), path)
+
+
 def render_best(student: Student, corpus: Corpus, config: StudyConfig, out: Path) -> list[tuple[dict[str, Any], str]]:
     """The student on the first held-out `val` clip, at the study's assist and at 0: (view, caption)."""
-    segment = int(corpus.indices("val")[0])
+    segment = shown_segment(corpus)
     views = []
     strengths = list(dict.fromkeys((config.assist, 0.0)))
     for rollout in roll_out(student, corpus, segment, strengths, config.closed_loop.protocol, 6.0):

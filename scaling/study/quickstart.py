@@ -163,6 +163,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
     best = best_row(rows, config.closed_loop.protocol)
     exported = clock.keep("export", publish.policy_stage(store, trained[best["run"]], best))
     drawn = clock.keep("render", publish.render_stage(store, config, corpus_artifact, trained[best["run"]], best))
+    clip = publish.write_clip(corpus, out / "clip.npz")
     check, views = publish.load_check(exported), publish.load_views(drawn)
     report = publish.publish_report(
         out / "report.html",
@@ -186,6 +187,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
         "policy": str(check["policy"]),
         "render": str(views[0][0]["strip"]),
         "video": str(views[0][0]["video"]),
+        "clip": str(clip),
         "seconds": clock.seconds,
         "cached": clock.cached,
         "sentences": result.sentences,

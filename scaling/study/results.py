@@ -52,7 +52,7 @@ def rows_of_group(config: StudyConfig, group: Finished, teachings: Sequence[Teac
         key = {"dagger": config.dagger, "bank": bank}
         if config.pretrain.hours:
             key["pretrain"] = config.pretrain
-        closed = {**closed, **beside_teachers(closed, beside[run.k], config.closed_loop.protocol)}
+        closed = {**closed, **beside_teachers(closed, beside[run.k], config.closed_loop.protocols)}
         identity = {"student": group.family, "size": group.size, "arm": run.arm, "clusters": run.k, "seed": run.seed}
         rows.append(_row(config, identity, run, student, closed, key, teaching))
     return rows

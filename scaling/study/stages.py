@@ -120,7 +120,9 @@ def valset_stage(
             progress.update(1)
 
     inputs = {"corpus": corpus, "clusters": clusters, "bank": bank}
-    return store.stage("valset", {"val": config.val}, inputs, VALSET_VERSION, build)
+    # A trained bank's key names the physics that it was trained in; a kept one may be played in any.
+    played_in = {} if config.bank is None else {"physics": backend_name(config.physics)}
+    return store.stage("valset", {"val": config.val} | played_in, inputs, VALSET_VERSION, build)
 
 
 @dataclass(frozen=True)

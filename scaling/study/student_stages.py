@@ -25,6 +25,7 @@ from scaling.study.corpus_stages import (
     Clusters,
     load_clusters,
 )
+from scaling.study.once import Once
 from scaling.study.stages import Teaching, shared_physics
 from scaling.tracking.physics import backend_name
 
@@ -64,17 +65,25 @@ def runs_of(config: StudyConfig, corpus: Corpus, strata: Clusters) -> list[Run]:
     return runs
 
 
+_STUDENTS: Once[StudentConfig] = Once()
+
+
 def student_config(config: StudyConfig, family: str, size: str) -> StudentConfig:
-    """The ladder's student for this study's observations."""
-    sized = ladder(
-        cast(Family, family),
-        size,
-        observation_dim(STUDENT_TERMS),
-        context=config.context,
-        history=config.history,
-        look_ahead=config.look_ahead,
-    )
-    return replace(sized, auxiliary=config.auxiliary, dtype=config.dtype, remat=config.remat)
+    """The ladder's student for this study's observations; one object for all studies that agree in it."""
+    given = (config.context, config.history, config.look_ahead, config.auxiliary, config.dtype, config.remat)
+
+    def make() -> StudentConfig:
+        sized = ladder(
+            cast(Family, family),
+            size,
+            observation_dim(STUDENT_TERMS),
+            context=config.context,
+            history=config.history,
+            look_ahead=config.look_ahead,
+        )
+        return replace(sized, auxiliary=config.auxiliary, dtype=config.dtype, remat=config.remat)
+
+    return _STUDENTS.get((family, size, given), make)
 
 
 def pretrain_stage(

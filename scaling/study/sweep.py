@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from scaling.errors import InputError
 from scaling.record.hashing import content_hash
 from scaling.record.override import override
+from scaling.study.uncollected import uncollected
 
 SCHEMA = 1  # of what a job's key covers; raised when old keys must not be found again
 
@@ -51,14 +52,14 @@ def runs(base: Base) -> Runs:
     return Runs((Run(base),))
 
 
+@uncollected()
 def grid(base: Base, axes: Mapping[str, Sequence[Any]]) -> Runs:
     """Every combination of the axes (dotted path -> values), the last one fastest, of every run of `base`."""
     _check(axes)
-    return Runs(_with(run, dict(zip(axes, point, strict=True))) for run in runs(base) for point in _points(axes))
-
-
-def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-    return itertools.product(*axes.values())
+    found = runs(base)
+    for path, values in axes.items():  # one after the other: what the first replace is shared by all combinations
+        found = Runs(_with(run, {path: value}) for run in found for value in values)
+    return found
 
 
 def zip_(base: Base, axes: Mapping[str, Sequence[Any]]) -> Runs:
@@ -229,6 +230,7 @@ class Sweep:
     def __str__(self) -> str:
         return f"{self.name}: {len(self.runs)} runs\n{self.runs}"
 
+    @uncollected()
     def jobs(self) -> dict[str, Job]:
         """Every job by key, each after those that it needs."""
         found: dict[str, Job] = {}

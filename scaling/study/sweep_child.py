@@ -9,12 +9,14 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
 from scaling.errors import InputError
+from scaling.record import stopping
 from scaling.record.files import disk_full, write_json
 from scaling.study.gang import join
 from scaling.study.sweep import Job, Needed
@@ -36,7 +38,10 @@ def main(argv: list[str]) -> int:
         _say(answers, {"ready": len(jobs)})
         for line in sys.stdin:
             order = json.loads(line)
-            _say(answers, _done(jobs[order["key"]], Path(order["work"]), order["needed"], rank))
+            try:
+                _say(answers, _done(jobs[order["key"]], Path(order["work"]), order["needed"], rank))
+            except stopping.Stopped:
+                os._exit(REQUEUE)  # JAX would wait for its peers
     return 0
 
 
@@ -86,7 +91,11 @@ def _say(answers: Any, what: dict[str, Any]) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    os._exit(REQUEUE)  # checkpoints are on disk; nothing here is worth a slow farewell
+    if not stopping.ask():
+        os._exit(REQUEUE)  # checkpoints are on disk; nothing here is worth a slow farewell
+    impatient = threading.Timer(stopping.PATIENCE_S, os._exit, (REQUEUE,))
+    impatient.daemon = True
+    impatient.start()
 
 
 def _die_with_parent(parent: int) -> None:

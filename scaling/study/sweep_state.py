@@ -10,6 +10,7 @@ from scaling.errors import InputError
 from scaling.record.ledger import CLAIMED, DAMAGED, DONE, FAILED, RETRY, RUNS, Entry, Ledger
 from scaling.study.sweep import Job, differences
 from scaling.study.sweep_worker import SPEC, output
+from scaling.study.uncollected import uncollected
 
 NEW, WAITING, RUNNING, FINISHED, BROKEN, BLOCKED = "new", "waiting", "running", "finished", "failed", "blocked"
 
@@ -42,6 +43,7 @@ class Standing:
         }
 
 
+@uncollected()
 def survey(jobs: Mapping[str, Job], ledger: Ledger) -> list[Standing]:
     """Every job's state: blocked is what needs, however far back, one that failed; waiting, one that is not done."""
     entries = ledger.standing(jobs)

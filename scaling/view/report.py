@@ -32,6 +32,7 @@ COLUMN_HELP = {
     "val_loss_own": "the same on the student's own states",
     "assist": "harness strength at which the row's tracking figures were measured",
     "success_sonic": "clip finished: pelvis and end-effector height within .25 m, pelvis orientation within 1 rad",
+    "success_hgpt": "clip finished: pelvis and torso height within .25 m, their orientation within 1 rad",
     "survival_s": "seconds until failure",
     "mpjpe_l_mm": "mean Euclidean body-position error, root-relative, 14 bodies, mm",
     "mpjpe_rad": "mean absolute joint error over 29 joints, rad",

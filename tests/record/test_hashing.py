@@ -142,8 +142,8 @@ class Holder:
 
 
 def test_a_part_that_many_share_is_written_out_once(monkeypatch):
-    made, float_of = [], hashing._plain_float
-    monkeypatch.setattr(hashing, "_plain_float", lambda value: made.append(value) or float_of(value))
+    made, float_of = [], hashing._EXACT[float]
+    monkeypatch.setitem(hashing._EXACT, float, lambda value: made.append(value) or float_of(value))
     part = Recipe(rate=0.125)
     assert len({content_hash(Holder(part, number)) for number in range(50)}) == 50
     assert made == [0.125]

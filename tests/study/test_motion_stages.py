@@ -22,7 +22,7 @@ from scaling.record.override import override
 from scaling.record.store import ArtifactStore
 from scaling.study import corpus_stages, student_stages
 from scaling.study.config import MotionsConfig, StudyConfig, quickstart
-from scaling.study.sweep_jobs import Keys
+from scaling.study.sweep_stage import Keys
 
 SHORT = CorpusConfig(SegmentConfig(2.0, 3.0, 6.0))
 
@@ -197,8 +197,12 @@ def test_what_was_added_changes_no_hash_until_it_is_asked_for() -> None:
 
 
 def test_clips_given_to_a_kept_bank_become_the_corpus_that_it_learned(shared: Path, tmp_path: Path) -> None:
-    """Curated, they would be other segments than those of the bank."""
+    """Curated or not as they were for it, or they would be other segments than those of the bank."""
     bank = Path(__file__).parents[2] / "experiments/banks/g1_moves"
     config = quickstart(str(shared / "motions/g1_29dof/g1_moves"), bank=str(bank))
-    assert not config.motions.curate
-    check_kept(bank, load_kept(bank), built(config, ArtifactStore(tmp_path)))
+    kept = load_kept(bank)
+    assert config.motions.curate == kept.config["motions"]["curate"]
+    check_kept(bank, kept, built(config, ArtifactStore(tmp_path / "as it was")))
+    other = replace(config, motions=replace(config.motions, curate=not config.motions.curate), bank=None)
+    with pytest.raises(InputError):
+        check_kept(bank, kept, built(other, ArtifactStore(tmp_path / "otherwise")))

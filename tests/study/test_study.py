@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.contract.manifest import read_manifest
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.pretrain import PretrainConfig, transplanted
 from scaling.distill.student import CIRCUMSTANCES, load_student
@@ -20,7 +21,7 @@ from scaling.experts.bank import BankCard, load_bank
 from scaling.experts.kept import halved, save_kept
 from scaling.experts.ppo import PPOConfig
 from scaling.motion.corpus import Corpus, CorpusConfig, build_corpus
-from scaling.motion.read import write_npz
+from scaling.motion.read import read_motion, write_npz
 from scaling.motion.segment import SegmentConfig
 from scaling.motion.synthetic import corpus_motions, generate
 from scaling.record.override import override
@@ -45,8 +46,10 @@ CORPUS = CorpusConfig(segments=SegmentConfig(4.0, 4.0, 8.0), val=0.34, test=0.16
 @pytest.mark.slow
 def test_everything_a_newcomer_is_promised_is_there(finished):
     _, summary, rows = finished
-    for key in ("table", "law", "report", "policy", "render"):
+    for key in ("table", "law", "report", "policy", "render", "clip"):
         assert Path(summary[key]).exists(), key
+    assert read_motion(summary["clip"]).frames > 50
+    assert read_manifest(Path(summary["policy"])).row["corpus_hash"] == rows[0]["corpus_hash"] != ""
     assert len(rows) == 3 * 2 + 2  # arms x seeds, and the other clustering at the full arm
     assert {row["clusters"] for row in rows} == {1, 2}
     assert all(np.isfinite(row[name]) for row in rows for name in ("val_loss", "val_loss_own", "survival_s_assist0"))
@@ -65,8 +68,11 @@ def test_everything_a_newcomer_is_promised_is_there(finished):
         assert (row["shared_states"] is None) == (row["clusters"] == 1)
         assert (row["label_conflict"] is not None) == bool(row["shared_states"])
         for split in ("", "test_"):
-            gap = row[f"{split}survival_s"] - row[f"{split}experts_survival_s"]
-            assert row[f"{split}gap_survival_s"] == pytest.approx(gap)
+            for column in ("survival_s", "survival_s_hgpt_assist0"):  # of either protocol
+                gap = row[f"{split}{column}"] - row[f"{split}experts_{column}"]
+                assert row[f"{split}gap_{column}"] == pytest.approx(gap)
+            assert 0 <= row[f"{split}success_hgpt_low"] <= row[f"{split}success_hgpt"] <= 1
+            assert np.isfinite(row[f"{split}open_loop_mpkpe_hgpt_mm"])
     beside = rows_of(read_table(finished[0] / "closed_loop.csv"))
     assert len(beside) == 2 * 2 * (2 * 2 + len(rows))  # splits and assists of two banks' experts and playback, and rows
     assert {row["who"] for row in beside if row["who"].startswith("open_loop")} == {"open_loop K=2", "open_loop K=1"}

@@ -212,3 +212,28 @@ def test_simple_jobs_hand_the_config_to_the_work(tmp_path):
     [job] = jobs(Run(Config(5), "five"))
     assert job.action(tmp_path, {}) == [{"size": 5}] and job.rows and job.seconds == 2.0
     assert job.spec()["config"] == {"size": 5, "inner.rate": 0.1, "seed": 0}
+
+
+LIGHT = """
+import sys
+for name in ("numpy", "rich", "jax", "flax", "mujoco", "scipy", "sklearn", "matplotlib", "pyarrow", "fsspec"):
+    sys.modules[name] = None
+"""
+PARENT = """
+from scaling.cli import main
+sys.exit(main(["sweep", "work", "engine_check", "--store", "store", "--set", "rounds=10", "--json", "found.json"]))
+"""
+CHILD = """
+from pathlib import Path
+from scaling.study import sweep_child
+from scaling.study.sweep_find import find_sweep
+job = next(iter(find_sweep("engine_check", [("rounds", 10)]).jobs().values()))
+Path("work").mkdir()
+sys.exit(sweep_child._done(job, Path("work"), {}, 0) != {"ok": True, "env_steps": None})
+"""
+
+
+@pytest.mark.parametrize("process", [PARENT, CHILD])
+def test_a_worker_waits_for_no_package_that_its_study_does_not_use(process, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    subprocess.run([sys.executable, "-c", LIGHT + process], cwd=tmp_path, env=environment, check=True)

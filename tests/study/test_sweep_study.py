@@ -23,8 +23,9 @@ from scaling.study.sweep import Sweep, grid
 from scaling.study.sweep_bill import bill, plan
 from scaling.study.sweep_cost import GPU, bank_seconds
 from scaling.study.sweep_find import find_sweep
-from scaling.study.sweep_jobs import Builds, StudyJobs
+from scaling.study.sweep_jobs import StudyJobs
 from scaling.study.sweep_rows import best_student, rows
+from scaling.study.sweep_stage import Builds
 from scaling.study.sweep_state import survey
 from scaling.study.sweep_worker import Order, Worker
 from tests.study.tiny import DIRECT, FINETUNE, tiny

@@ -34,7 +34,7 @@ def start(
     """One worker, or one process of a gang, on these cores; `given` are the variables of its accelerators."""
     env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores))), **(given or {})}
     env |= place.variables() if place else {}
-    words = command.words()
+    words = [*command.words(), "--json"]  # nobody reads what it says, and tables take time to be drawn
     if hasattr(os, "sched_setaffinity"):  # by a fresh Python, for code between fork and exec may deadlock
         pin = f"import os, sys; os.sched_setaffinity(0, {list(cores)}); os.execv(sys.argv[1], sys.argv[1:])"
         words = [sys.executable, "-c", pin, *words]
