@@ -1,4 +1,4 @@
-"""The robot's own wire by CycloneDDS: `rt/lowstate` and `rt/lf/bmsstate` one way and `rt/lowcmd` the other."""
+"""The robot's own wire by CycloneDDS: `rt/lowcmd` one way; `rt/lowstate`, the torso's IMU and the battery the other."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from scaling.bridge.wire import LOW_CMD, LOW_STATE, WireError, decode, encode, s
 from scaling.errors import InputError
 
 ROBOT_DOMAIN, TWIN_DOMAIN = 0, 1
-_BATTERY = "rt/lf/bmsstate"
+_BATTERY, _TORSO = "rt/lf/bmsstate", "rt/secondary_imu"
 _TOPICS = {"state": ("rt/lowstate", LOW_STATE, "LowState_"), "command": ("rt/lowcmd", LOW_CMD, "LowCmd_")}
 # 0.10.2 does no multicast on `lo`, so peers are looked for one by one.
 _LOOPBACK = """<CycloneDDS><Domain Id="any">
@@ -135,6 +135,10 @@ class DdsWire:
         self._charge: float | None = None
         self._charged = self._charge_asked = -math.inf
         self._battery: Any = DataWriter(participant, battery) if side == "robot" else DataReader(participant, battery)
+        self._torso: Any = None
+        if side == "robot":
+            self._imu = idl.raw(idl.IMUState_)
+            self._torso = DataWriter(participant, Topic(participant, _TORSO, self._imu))
         self._waitset = WaitSet(participant)
         self._waitset.attach(ReadCondition(self._reader, SampleState.Any | ViewState.Any | InstanceState.Any))
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -160,6 +164,10 @@ class DdsWire:
         """Say how full the battery is (%): the robot's side."""
         self._battery.write(_battery_message(charge))
 
+    def send_torso(self, message: np.ndarray) -> None:
+        """Put an IMUState of the torso on the wire: the robot's side."""
+        self._torso.write(self._imu(encode(message)))
+
     def battery(self) -> tuple[float, float] | None:
         """The newest state of charge (%) with the time of its arrival, None before the first: the bridge's side.
 
@@ -178,7 +186,7 @@ class DdsWire:
         self._closing = True
         self._thread.join(timeout=1.0)
         os.close(self.arrived)
-        for name in ("_waitset", "_reader", "_say", "_battery", "_said", "participant", "_domain"):
+        for name in ("_waitset", "_reader", "_say", "_battery", "_torso", "_said", "participant", "_domain"):
             setattr(self, name, None)  # what DDS has made goes with its last reference
 
     def _listen(self) -> None:

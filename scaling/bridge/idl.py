@@ -50,7 +50,7 @@ class LowCmd_(IdlStruct, typename="unitree_hg.msg.dds_.LowCmd_"):
 @annotate.final
 @annotate.autoid("sequential")
 class IMUState_(IdlStruct, typename="unitree_hg.msg.dds_.IMUState_"):
-    """The pelvis IMU (wxyz; rad/s; m/s2; rad; C)."""
+    """The IMU of the pelvis, and by a message of its own that of the torso (wxyz; rad/s; m/s2; rad; C)."""
 
     quaternion: t.array[t.float32, 4]
     gyroscope: t.array[t.float32, 3]
@@ -205,6 +205,10 @@ _BLOBS: dict[Any, tuple[str, str]] = {
     LowState_: (
         "760abdb429f90da4410e93e139b281551770181e49487820e9dbb3c7e50dda16",
         "6505d3c156e40f7830f4392f5802d5dc416dbfecfadde1bc239a7261a5041222",
+    ),
+    IMUState_: (
+        "ae1f33751e84cb613a49e5595c94e0952098a95f52c0d76aa5de38ab8bc44ddd",
+        "f3f1e0eff0f0593574cc65fcaa8c14a3132002966babf12aa401384b59cd51a2",
     ),
     BmsState_: (
         "8c8714bc60eb2bf435ea1308eee7a5eb8be1b8528380cf4186ae338f4c1bf6f0",

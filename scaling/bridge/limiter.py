@@ -10,7 +10,7 @@ from scaling.robot.g1 import EFFORT_LIMIT, KD, KP, NUM_JOINTS, RANGE_HIGH, RANGE
 
 _FIELDS = MotorCommand._fields
 # Room for float32 on the wire, so that the gains of training are not called too high.
-_GAIN_ROOM = 1.0 + 1e-5
+_HIGHEST_GAINS = (1.0 + 1e-5) * np.stack([KP, np.maximum(KD, DAMPING_KD)])
 
 
 class UnsafeCommand(ValueError):
@@ -40,6 +40,7 @@ class Limiter:
     def __init__(self, limits: CommandLimits = CommandLimits()) -> None:
         self.limits = limits
         self.clipped = 0
+        self._effort = limits.effort_share * EFFORT_LIMIT
         self._target: Float[np.ndarray, 29] | None = None
         self._time = 0.0
 
@@ -47,39 +48,47 @@ class Limiter:
         self, command: MotorCommand, now: float, joint_pos: Float[np.ndarray, "29"], joint_vel: Float[np.ndarray, "29"]
     ) -> MotorCommand:
         """What may be sent at `now` (s). Raises UnsafeCommand for what is not 29 finite numbers or of negative gain."""
-        for name, values in zip(_FIELDS, command, strict=True):
-            if np.shape(values) != (NUM_JOINTS,):
-                raise UnsafeCommand(f"the command's {name} has shape {np.shape(values)}")
-            if not np.isfinite(values).all():
-                raise UnsafeCommand(f"the command's {name} is not finite")
-        if (command.kp < 0).any() or (command.kd < 0).any():
-            raise UnsafeCommand("the command has a negative gain")
-        if (command.kp > _GAIN_ROOM * KP).any() or (command.kd > _GAIN_ROOM * np.maximum(KD, DAMPING_KD)).any():
-            raise UnsafeCommand("the command's gains are above those of training")
-        stiff = command.kp > 0
-        target = np.clip(command.q, RANGE_LOW, RANGE_HIGH)
+        q, dq, tau, kp, kd = _sound(command)
+        stiff = kp > 0
+        target = _within(q, RANGE_LOW, RANGE_HIGH)
         if stiff.any():
             # The first stiff command starts from where the robot is, however it came there.
-            before = joint_pos if self._target is None else self._target
-            reach = (
-                self.limits.target_rate * min(max(now - self._time, 0.002), 0.1) if self._target is not None else 1.0
-            )
-            target = np.clip(target, before - reach, before + reach)
-            effort = self.limits.effort_share * EFFORT_LIMIT
-            gain = np.where(stiff, command.kp, 1.0)
-            drag = command.kd * (command.dq - joint_vel) + command.tau
-            target = np.where(
-                stiff, np.clip(target, joint_pos + (-effort - drag) / gain, joint_pos + (effort - drag) / gain), target
-            )
-            target = np.clip(target, RANGE_LOW, RANGE_HIGH)
-        self._target, self._time = (target if stiff.any() else None), now
-        limited = MotorCommand(
-            target,
-            np.clip(command.dq, -VELOCITY_LIMIT, VELOCITY_LIMIT),
-            np.clip(command.tau, -EFFORT_LIMIT, EFFORT_LIMIT),
-            command.kp,
-            command.kd,
-        )
-        moved = np.abs(limited.q - command.q) > 1e-6
-        self.clipped += bool((moved & stiff).any())
-        return limited
+            before, reach = joint_pos, 1.0
+            if self._target is not None:
+                before, reach = self._target, self.limits.target_rate * min(max(now - self._time, 0.002), 0.1)
+            target = _within(target, before - reach, before + reach)
+            gain = np.where(stiff, kp, 1.0)
+            drag, room = (kd * (dq - joint_vel) + tau) / gain, self._effort / gain
+            middle = joint_pos - drag
+            target = np.where(stiff, _within(target, middle - room, middle + room), target)
+            target = _within(target, RANGE_LOW, RANGE_HIGH)
+            self._target = target
+            self.clipped += bool((stiff & (np.abs(target - q) > 1e-6)).any())
+        else:
+            self._target = None
+        self._time = now
+        speed, torque = _within(dq, -VELOCITY_LIMIT, VELOCITY_LIMIT), _within(tau, -EFFORT_LIMIT, EFFORT_LIMIT)
+        return MotorCommand(target, speed, torque, kp, kd)
+
+
+def _sound(command: MotorCommand) -> Float[np.ndarray, "5 29"]:
+    """The command as one array. Raises UnsafeCommand for what no clipping can mend."""
+    for name, values in zip(_FIELDS, command, strict=True):
+        if np.shape(values) != (NUM_JOINTS,):
+            raise UnsafeCommand(f"the command's {name} has shape {np.shape(values)}")
+    block = np.array(command, np.float64)
+    if not np.isfinite(block).all():
+        worst = _FIELDS[int(np.argmin(np.isfinite(block).all(1)))]
+        raise UnsafeCommand(f"the command's {worst} is not finite")
+    if (block[3:] < 0).any():
+        raise UnsafeCommand("the command has a negative gain")
+    if (block[3:] > _HIGHEST_GAINS).any():
+        raise UnsafeCommand("the command's gains are above those of training")
+    return block
+
+
+def _within(
+    values: Float[np.ndarray, "29"], low: Float[np.ndarray, "29"], high: Float[np.ndarray, "29"]
+) -> Float[np.ndarray, "29"]:
+    """`np.clip`, in a tenth of its time on so few numbers."""
+    return np.minimum(np.maximum(values, low), high)

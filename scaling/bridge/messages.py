@@ -1,9 +1,12 @@
 """Between the robot's messages and what the runtime speaks: joints in motor order, SI units, wxyz everywhere."""
 
+from typing import NamedTuple
+
 import numpy as np
+from jaxtyping import Float
 
 from scaling.bridge.transport import Health, MotorCommand, RobotState
-from scaling.bridge.wire import LOW_CMD, LOW_STATE, NUM_JOINTS, blank
+from scaling.bridge.wire import IMU_STATE, LOW_CMD, LOW_STATE, NUM_JOINTS, blank
 from scaling.robot.rotations import matrix
 
 MODE_PR = 0  # ankles and waist by pitch and roll, as the policy's joints are
@@ -11,6 +14,14 @@ MODE_MACHINE = 5  # the G1 of 29 joints, as the simulated robots call it
 ENABLED = 1
 
 JOINTS = slice(0, NUM_JOINTS)
+
+
+class Imu(NamedTuple):
+    """Orientation (wxyz), and in its own frame angular velocity (rad/s) and specific force (m/s2; at rest 9.81 up)."""
+
+    quat: Float[np.ndarray, "4"]
+    gyro: Float[np.ndarray, "3"]
+    force: Float[np.ndarray, "3"]
 
 
 def command_message(command: MotorCommand, mode_machine: int, reserve: tuple[int, ...] = ()) -> np.ndarray:
@@ -70,14 +81,25 @@ def state_message(state: RobotState, acceleration: np.ndarray, torque: np.ndarra
     row = message[0]
     row["version"] = (1, 0)
     row["mode_pr"], row["mode_machine"], row["tick"] = MODE_PR, MODE_MACHINE, tick & 0xFFFFFFFF
-    imu, body = row["imu_state"], matrix(state.quat)
-    imu["quaternion"], imu["gyroscope"] = state.quat, state.gyro
-    imu["accelerometer"] = body.T @ (acceleration[:3] + np.array([0.0, 0.0, 9.81]))
-    pitch = np.arcsin(np.clip(-body[2, 0], -1.0, 1.0))
-    imu["rpy"] = np.arctan2(body[2, 1], body[2, 2]), pitch, np.arctan2(body[1, 0], body[0, 0])
-    imu["temperature"] = 40
+    body = matrix(state.quat)
+    _write_imu(row["imu_state"], Imu(state.quat, state.gyro, body.T @ (acceleration[:3] + np.array([0.0, 0.0, 9.81]))))
     motors = row["motor_state"][JOINTS]
     motors["mode"] = ENABLED
     motors["q"], motors["dq"], motors["ddq"] = state.joint_pos, state.joint_vel, acceleration[6:]
     motors["tau_est"], motors["temperature"], motors["vol"] = torque, (35, 40), 54.0
     return message
+
+
+def imu_message(imu: Imu) -> np.ndarray:
+    """IMUState (array [1]) of an IMU that speaks for itself."""
+    message = blank(IMU_STATE)
+    _write_imu(message[0], imu)
+    return message
+
+
+def _write_imu(row: np.ndarray, imu: Imu) -> None:
+    body = matrix(imu.quat)
+    row["quaternion"], row["gyroscope"], row["accelerometer"] = imu
+    pitch = np.arcsin(np.clip(-body[2, 0], -1.0, 1.0))
+    row["rpy"] = np.arctan2(body[2, 1], body[2, 2]), pitch, np.arctan2(body[1, 0], body[0, 0])
+    row["temperature"] = 40

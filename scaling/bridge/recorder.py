@@ -10,20 +10,24 @@ from jaxtyping import Float
 
 from scaling.bridge.reference import Followed
 from scaling.bridge.runtime import Tick
+from scaling.bridge.safety import State
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.errors import InputError
 from scaling.policy.load import load_policy
 from scaling.record.files import told, write_json
 
 RING, ABOUT = "ring.npy", "flight.json"
-SCHEMA = 1
+SCHEMA = 2
 TICKS = 15_000  # five minutes at 50 Hz, 36 MB
+PHASES = list(State)
 # A replay on the same program is equal to the last bit; another backend or machine may differ this much.
 TOLERANCE = 1e-4
 TICK = np.dtype(
     [
         ("number", "i8"),  # 1 for the first tick of the run, 0 where nothing has been written
-        ("frame", "i4"),
+        ("frame", "i4"),  # -1 before tracking
+        ("phase", "u1"),  # index of `PHASES`
+        ("answered", "?"),  # whether the policy did; a tick without has NaN for what it did not come to
         ("time", "f8"),
         ("stamp", "f8"),
         ("latency", "f4"),
@@ -74,7 +78,10 @@ class Recorder:
         for name in ("quat", "gyro", "joint_pos", "joint_vel"):
             row[name] = getattr(state, name)
         row["torque"] = np.nan if state.health is None else state.health.torque
-        row["obs"], row["action"], row["target"] = tick.obs, tick.action, tick.target
+        row["phase"], row["answered"] = PHASES.index(tick.phase), tick.action is not None
+        for name in ("obs", "action", "target"):
+            value = getattr(tick, name)
+            row[name] = np.nan if value is None else value
         self._count += 1
         row["number"] = self._count  # last: a tick without its number is not whole
 
@@ -101,20 +108,21 @@ def read_log(folder: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def replay(log: Path | str, policy_dir: Path | str | None = None, backend: str | None = None) -> dict[str, Any]:
-    """Recompute every action from the recorded observations.
+    """Recompute every action from the recorded observations; `ticks` are those that the policy answered.
 
     Returns `{ticks, compared, first_difference, max_abs_difference, state, overruns, latency_ms, faults}`. Where the
     ring has lost the beginning, as many ticks as the policy remembers only bring its memory back. Raises InputError
     for a recording or a policy that cannot be opened, and for another policy than was flown.
     """
-    about, ticks = read_log(Path(log))
+    about, kept = read_log(Path(log))
+    ticks = kept[kept["answered"]]
     if not len(ticks):
         raise InputError(f"{log} holds no tick: the run ended before it tracked")
     folder = Path(policy_dir if policy_dir is not None else about["policy"])
     policy = load_policy(folder, backend=backend or about["backend"])
     if policy.manifest_hash != about["manifest"]:
         raise InputError(f"{folder} is not the policy of this recording: give its folder with --policy")
-    warm = 0 if ticks["number"][0] == 1 else min(_memory(policy.manifest.student), len(ticks) - 1)
+    warm = 0 if ticks["frame"][0] == 0 else min(_memory(policy.manifest.student), len(ticks) - 1)
     off: list[float] = []
     for n, tick in enumerate(ticks):
         action = policy.act(tick["obs"], n == 0)

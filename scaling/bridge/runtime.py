@@ -15,7 +15,7 @@ from scaling.bridge.safety import SafetyMachine, State
 from scaling.bridge.transport import MotorCommand, RobotState, Transport, damping_command, position_command
 from scaling.bridge.watchdog import STOPPED_BY_REMOTE, Limits, Watchdog, start_fault
 from scaling.contract.action import decode_action
-from scaling.contract.observation import STUDENT_TERMS, Inputs, Sensors, observe
+from scaling.contract.observation import STUDENT_TERMS, Inputs, Sensors, observe, reference_terms
 from scaling.robot.model import CONTROL_DT
 from scaling.robot.rotations import quat_conj, quat_mul, yaw_quat
 
@@ -33,15 +33,19 @@ class Actor(Protocol):
 
 
 class Tick(NamedTuple):
-    """One tick of tracking, as a recorder keeps it: what was read, shown, answered and sent, and the time it took."""
+    """One tick, as a recorder keeps it: what was read, shown, answered and sent, and the time it took.
+
+    `frame` is -1 before tracking; None stands for what the tick did not come to, after a fault and before tracking.
+    """
 
     frame: int
     time: float
     state: RobotState
-    obs: Float[np.ndarray, "obs"]
-    action: Float[np.ndarray, "29"]
-    target: Float[np.ndarray, "29"]
+    obs: Float[np.ndarray, "obs"] | None
+    action: Float[np.ndarray, "29"] | None
+    target: Float[np.ndarray, "29"] | None
     latency: float
+    phase: State = State.TRACK
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,9 @@ class Runtime:
         self._track_tick = 0
         self._heading = np.array([1.0, 0.0, 0.0, 0.0])
         self._last_action = np.zeros(29)
-        self._obs = np.zeros(0, np.float32)
+        self._obs: Float[np.ndarray, obs] | None = None
+        self._action: Float[np.ndarray, 29] | None = None
+        self._look(0)
 
     def run(self) -> dict[str, Any]:
         """Drive until it ends, then damp; returns the report (see `report`)."""
@@ -146,42 +152,62 @@ class Runtime:
         }
 
     def _tick(self, tick: int) -> None:
-        state = self.transport.read(self.config.fresh if self.machine.state is State.TRACK else 0.0)
+        tracking = self.machine.state is State.TRACK
+        self.frame = tick - self._track_tick if tracking else -1
+        over = self.clip.follow(self.frame) if tracking else None
+        self._look(max(self.frame, 0))  # all that can be known before the robot speaks
+        state = self.transport.read(self.config.fresh if tracking else 0.0)
         began = time.perf_counter()
         now = self.clock.now()
+        before, self._obs, self._action = self.machine.state, None, None
+        sent = None
+        try:
+            sent = self._answer(tick, state, now, over)
+        finally:  # the tick that ends a run is the one that somebody will ask for
+            if state is not None:
+                self._keep(state, now, sent, time.perf_counter() - began, before)
+
+    def _keep(self, state: RobotState, now: float, sent: MotorCommand | None, latency: float, before: State) -> None:
+        """Tell whoever listens of a tick that began in the state `before`."""
+        if sent is not None and self._action is not None:
+            self.latency.append(latency)
+            self._on_frame(self.frame, state)
+        target = None if sent is None else sent.q
+        phase = before if self.frame < 0 else State.TRACK
+        self._on_tick(Tick(self.frame, now, state, self._obs, self._action, target, latency, phase))
+
+    def _answer(self, tick: int, state: RobotState | None, now: float, over: str | None) -> MotorCommand | None:
+        """What was sent in reply to a reading, None where that is damping."""
         waiting = self.machine.state is State.DAMPING and now - self._entered <= self.config.first_state
         guard = self.transport.fault()
         old = state is None or now - state.stamp > self.config.limits.stale
         if old and waiting and guard is None:  # a robot may take its time to be heard; it is damped meanwhile
             self.transport.write(damping_command())
-            return
+            return None
         if state is not None and state.health is not None:
             self.battery = state.health.battery
         tracking = self.machine.state is State.TRACK
-        self.frame = tick - self._track_tick if tracking else -1
-        over = self.clip.follow(self.frame) if tracking else None
-        wanted = self.clip.at(max(self.frame, 0)).qpos[3:7]
-        problem = guard or self.watchdog.check(state, now, wanted) or self._late(tracking)
+        problem = guard or self.watchdog.check(state, now, self._reference.qpos[3:7]) or self._late(tracking)
         if problem is not None or state is None:
             self._fail(problem or "the robot has sent no state")
-            return
+            return None
         if not tracking:
             approach = self._approach(tick, now, state)
             if approach is not None:
-                self._send(approach, now, state)
-                return
+                return self._send(approach, now, state)
         if self.clip.frames is not None and self.frame > self.clip.frames - 1 + round(self.config.linger / CONTROL_DT):
             over = "the clip has ended"
         if over is not None:
             self.machine.stop(now, over)
             self._changed()
-            return
+            return None
         command = self._track(state)
-        sent = None if command is None else self._send(command, now, state)
-        if sent is not None:
-            self.latency.append(time.perf_counter() - began)
-            self._on_frame(self.frame, state)
-            self._on_tick(Tick(self.frame, now, state, self._obs, self._last_action, sent.q, self.latency[-1]))
+        return None if command is None else self._send(command, now, state)
+
+    def _look(self, frame: int) -> None:
+        """What there is to follow at a frame, and what of the observation it decides."""
+        self._reference = self.clip.at(frame)
+        self._known = reference_terms(STUDENT_TERMS, self._reference)
 
     def _late(self, tracking: bool) -> str | None:
         """Whether the loop has lost its rate; before tracking a late tick harms nobody."""
@@ -231,15 +257,17 @@ class Runtime:
             self._heading = quat_mul(yaw_quat(self.clip.start_pose[3:7]), quat_conj(yaw_quat(state.quat)))
             self._track_tick, self.frame = tick, 0
             self.clip.begin(0)
+            self._look(0)
             self._changed()
             return None
         return position_command(start)
 
     def _track(self, state: RobotState) -> MotorCommand | None:
         """The policy's command for this frame; None after a fault, which has damped already."""
-        reference = self.clip.at(self.frame)
+        reference = self._reference
         sensors = Sensors(quat_mul(self._heading, state.quat), state.gyro, state.joint_pos, state.joint_vel)
-        obs = observe(STUDENT_TERMS, Inputs(sensors, reference, self._last_action)).astype(np.float32)
+        obs = observe(STUDENT_TERMS, Inputs(sensors, reference, self._last_action), self._known).astype(np.float32)
+        self._obs = obs
         if not np.isfinite(obs).all():
             self._fail("the observation is not finite")
             return None
@@ -252,7 +280,7 @@ class Runtime:
         if action.shape != (29,) or not np.isfinite(action).all():
             self._fail("the policy's action is not finite" if action.shape == (29,) else "no 29 actions came")
             return None
-        self._obs, self._last_action = obs, action
+        self._action = self._last_action = action
         return position_command(decode_action(action, reference.qpos, reference.qvel))
 
     def _fail(self, reason: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.bridge.clock import Clock
+from scaling.bridge.messages import Imu
 from scaling.bridge.reference import Followed
 from scaling.bridge.transport import MotorCommand, RobotState, damping_command
 from scaling.robot.model import CONTROL_DT, TWIN, PhysicsOptions, build_model
@@ -67,6 +68,16 @@ class SimRobot:
     def acceleration(self) -> Float[np.ndarray, "35"]:
         """The true accelerations, as `qvel`."""
         return self._data.qacc.copy()
+
+    def torso(self) -> Imu:
+        """The IMU of the torso."""
+        site, motion = self._model.site("imu_in_torso").id, np.zeros((2, 6))
+        mujoco.mj_rnePostConstraint(self._model, self._data)
+        for read, row in zip((mujoco.mj_objectVelocity, mujoco.mj_objectAcceleration), motion, strict=True):
+            read(self._model, self._data, mujoco.mjtObj.mjOBJ_SITE, site, row, 1)
+        quat = np.zeros(4)
+        mujoco.mju_mat2Quat(quat, self._data.site_xmat[site])
+        return Imu(quat, motion[0, :3], motion[1, 3:])
 
     def release(self) -> None:
         """Let go of the pelvis; from here the clip runs."""

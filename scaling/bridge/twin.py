@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.bridge.clock import Clock, WallClock, prioritised, steady
-from scaling.bridge.messages import MODE_MACHINE, MODE_PR, command_of, state_message
+from scaling.bridge.messages import MODE_MACHINE, MODE_PR, command_of, imu_message, state_message
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.safety import State
 from scaling.bridge.sim import SimRobot
@@ -41,6 +41,10 @@ class RobotWire(Wire, Protocol):
 
     def send_battery(self, charge: float) -> None:
         """Say how full the battery is (%)."""
+        ...
+
+    def send_torso(self, message: np.ndarray) -> None:
+        """Put an IMUState of the torso on the wire."""
         ...
 
 
@@ -82,6 +86,7 @@ class Twin:
         if len(self._sent_at) > 500:
             self._sent_at.pop(next(iter(self._sent_at)))
         self.wire.send(message)
+        self.wire.send_torso(imu_message(self.robot.torso()))
         if self.released_at is not None and self.states % _KEPT_EVERY == 0:
             self.qpos.append(self.robot.qpos)
         self.states += 1
@@ -140,12 +145,13 @@ def simulate(
     holder: str = "",
     interface: str | None = None,
     on_ready: Callable[[], None] = lambda: None,
+    on_pose: Callable[[Float[np.ndarray, "36"]], None] = lambda qpos: None,
 ) -> dict[str, Any]:
     """Be the robot on a DDS domain for `seconds`, or until a signal ends it; returns `Twin.report` and `rollout`.
 
     `out` (a folder) receives `rollout.npz`, what the robot did from its release on, at 50 Hz. `battery` is its charge
-    (%), `holder` the name of a motion service that holds its motors until it is released ("" for none). Raises
-    InputError where another robot speaks there.
+    (%), `holder` the name of a motion service that holds its motors until it is released ("" for none). `on_pose(qpos)`
+    sees the robot after every state. Raises InputError where another robot speaks there.
     """
     from scaling.bridge.dds import DdsWire
     from scaling.bridge.service import SimulatedService
@@ -163,6 +169,7 @@ def simulate(
         with prioritised(), steady():
             while seconds is None or clock.now() < seconds:
                 twin.step()
+                on_pose(twin.robot.qpos)
                 due += PERIOD
                 if clock.now() > due + 0.05:  # the machine was away: go on from here instead of hurrying after
                     late, due = late + 1, clock.now()

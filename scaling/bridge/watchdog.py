@@ -1,5 +1,6 @@
 """What ends a run in damping: every reading checked against the limits, and what comes near them counted."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -7,8 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scaling.bridge.transport import Health, RobotState
-from scaling.contract.observation import gravity_direction
-from scaling.robot.g1 import EFFORT_LIMIT, JOINT_NAMES, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
+from scaling.robot.g1 import EFFORT_LIMIT, JOINT_NAMES, NUM_JOINTS, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
 
 # Bits of the remote's key word (bytes 2 and 3 of its 40): B and select stop the robot, start and A let it go on.
 KEY_START, KEY_SELECT, KEY_A, KEY_B = 1 << 2, 1 << 3, 1 << 8, 1 << 9
@@ -57,13 +57,20 @@ class Limits:
 
 
 class Watchdog:
-    """Looks at readings in the order of their arrival; `warnings` counts what came near a limit, by its name."""
+    """Looks at readings in the order of their arrival; `warnings` counts what came near a limit, by its name.
+
+    Each reading is looked at once, however often it is shown: from the second time on, only its age and the tilt are
+    new. One that is calm altogether is passed by two comparisons; whatever is not is looked at limit by limit.
+    """
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
         self.warnings: Counter[str] = Counter()
         self._tick: int | None = None
         self._ticked = 0.0
+        self._seen: RobotState | None = None
+        self._found: str | None = None
+        self._low, self._high = _calm(limits)
 
     def check(
         self, state: RobotState | None, now: float, reference_quat: Float[np.ndarray, "4"] | None = None
@@ -71,18 +78,39 @@ class Watchdog:
         """What is wrong with the newest reading, None where nothing is; tilt is measured where there is a reference."""
         if state is None:
             return "the robot has sent no state"
-        for name in ("stamp", "quat", "gyro", "joint_pos", "joint_vel"):
-            if not np.isfinite(getattr(state, name)).all():
-                return f"the robot's {name} is not finite"
-        return (
-            self._age(state, now)
-            or self._orientation(state, reference_quat)
-            or self._joints(state)
-            or (None if state.health is None else self._health(state.health, state.stamp))
-        )
+        if state is not self._seen:
+            self._seen, self._found = state, self._read(state)
+        return self._age(state, now) or self._found or self._tilt(state, reference_quat)
+
+    def _read(self, state: RobotState) -> str | None:
+        """What is wrong with a reading whenever it is looked at."""
+        if not self._is_calm(state):
+            for name in ("quat", "gyro", "joint_pos", "joint_vel"):
+                if not np.isfinite(getattr(state, name)).all():
+                    return f"the robot's {name} is not finite"
+            problem = self._joints(state) or (None if state.health is None else self._motors(state.health))
+            if problem is not None:
+                return problem
+        norm = math.hypot(*state.quat.tolist())
+        if abs(norm - 1.0) > 0.05:
+            return f"the robot's IMU quaternion has norm {norm:.3f}"
+        return None if state.health is None else self._health(state.health, state.stamp)
+
+    def _is_calm(self, state: RobotState) -> bool:
+        """Whether all that is measured is finite and far from every limit, and no motor reports an error."""
+        parts, health = [state.quat, state.gyro, state.joint_pos, state.joint_vel], state.health
+        if health is not None:
+            if health.motor_error.any():
+                return False
+            parts += [health.torque, health.casing, health.winding]
+        values = np.concatenate(parts)
+        size = len(values)
+        return bool(((values >= self._low[:size]) & (values <= self._high[:size])).all())
 
     def _age(self, state: RobotState, now: float) -> str | None:
         age = now - state.stamp
+        if not math.isfinite(age):
+            return "the robot's stamp is not finite"
         if age > self.limits.stale:
             return f"the robot's state is {1e3 * age:.0f} ms old (limit {1e3 * self.limits.stale:.0f} ms)"
         if age < -self.limits.stale:
@@ -90,14 +118,11 @@ class Watchdog:
         self._warn("state age", age > self.limits.stale_warning)
         return None
 
-    def _orientation(self, state: RobotState, reference_quat: Float[np.ndarray, "4"] | None) -> str | None:
-        norm = float(np.linalg.norm(state.quat))
-        if abs(norm - 1.0) > 0.05:
-            return f"the robot's IMU quaternion has norm {norm:.3f}"
+    def _tilt(self, state: RobotState, reference_quat: Float[np.ndarray, "4"] | None) -> str | None:
         if reference_quat is None:
             return None
-        cosine = float(gravity_direction(state.quat / norm) @ gravity_direction(reference_quat))
-        tilt = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+        (x, y, z), (u, v, w) = _down(state.quat), _down(reference_quat)
+        tilt = math.acos(min(max(x * u + y * v + z * w, -1.0), 1.0))
         if tilt > self.limits.tilt:
             return f"the robot is tilted {tilt:.2f} rad from the reference (limit {self.limits.tilt:.2f})"
         self._warn("tilt", tilt > self.limits.tilt_warning)
@@ -116,7 +141,7 @@ class Watchdog:
         self._warn("joint position", beyond[worst] > self.limits.position_warning)
         return None
 
-    def _health(self, health: Health, stamp: float) -> str | None:
+    def _motors(self, health: Health) -> str | None:
         if not all(np.isfinite(values).all() for values in (health.torque, health.casing, health.winding)):
             return "the robot's torques or temperatures are not finite"
         shares = np.abs(health.torque) / EFFORT_LIMIT
@@ -132,6 +157,9 @@ class Watchdog:
         if health.motor_error.any():
             ill = int(np.argmax(health.motor_error != 0))
             return f"the motor of {JOINT_NAMES[ill]} reports error {int(health.motor_error[ill]):#x}"
+        return None
+
+    def _health(self, health: Health, stamp: float) -> str | None:
         if health.battery is not None:
             if not health.battery >= self.limits.battery:
                 return f"the battery is at {health.battery:.0f} % (limit {self.limits.battery:.0f} %)"
@@ -160,6 +188,25 @@ class Watchdog:
     def _warn(self, name: str, near: bool) -> None:
         if near:
             self.warnings[name] += 1
+
+
+def _calm(limits: Limits) -> tuple[Float[np.ndarray, "152"], Float[np.ndarray, "152"]]:
+    """Lowest and highest of a reading, from its quaternion to its windings, of which nothing has to be said."""
+    most = np.finfo(float).max
+    speed = min(limits.velocity_warning, limits.velocity_share) * VELOCITY_LIMIT
+    torque = min(limits.torque_warning, limits.torque_share) * EFFORT_LIMIT
+    imu, motors = np.full(7, most), np.ones(NUM_JOINTS)
+    out = limits.position_warning
+    low = [-imu, RANGE_LOW - out, -speed, -torque, -most * motors, -most * motors]
+    high = [imu, RANGE_HIGH + out, speed, torque, limits.casing_warning * motors, limits.winding_warning * motors]
+    return np.concatenate(low), np.concatenate(high)
+
+
+def _down(quat: Float[np.ndarray, "4"]) -> tuple[float, float, float]:
+    """`observation.gravity_direction` of one quaternion of any length, by plain floats: a tick waits for it."""
+    w, x, y, z = quat.tolist()
+    share = 2.0 / (w * w + x * x + y * y + z * z)
+    return share * (w * y - x * z), -share * (y * z + w * x), share * (x * x + y * y) - 1.0
 
 
 def start_fault(state: RobotState, start_joints: Float[np.ndarray, "29"], limits: Limits) -> str | None:

@@ -89,12 +89,14 @@ def sign(message: np.ndarray) -> None:
 
 
 def encode(message: np.ndarray) -> bytes:
-    """The CDR stream of a LowCmd or LowState (array [1]).
+    """The CDR stream of a LowCmd, LowState or IMUState (array [1]).
 
-    The stream has the length of the C image, because what alignment saves after the first bytes its header costs; from
-    the first motor's first float on the two are the same bytes.
+    The streams of the first two have the length of the C image, because what alignment saves after the first bytes
+    their header costs; from the first motor's first float on the two are the same bytes.
     """
     image = message.tobytes()
+    if message.dtype == IMU_STATE:
+        return HEADER + image
     if message.dtype == LOW_CMD:
         return HEADER + bytes((image[0], image[1], image[4], 0)) + image[8:]
     return HEADER + image[:70] + bytes((image[72], 0)) + image[76:]

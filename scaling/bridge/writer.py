@@ -102,7 +102,7 @@ class CommandWriter:
         if self.reason is None:
             self._order, self._order_time, self._phase, self._answers = command, now, phase, answers
             self._ordered += 1
-            self._guard(now)
+            self.guard(now)
         self.send(now)
 
     def end(self, now: float, reason: str) -> None:
@@ -116,15 +116,15 @@ class CommandWriter:
         if self.reason is None:
             self.reason, self.damped_at = reason, now
 
-    def look(self, now: float) -> np.ndarray | None:
-        """Check the robot and the policy; returns the state where it is a new one."""
-        newest, fresh = self.wire.latest(), None
-        if newest is not None and newest[0] != self.seen:
-            self.seen, fresh = newest
-            self.battery = self._charge(now)
-            self._state = state_of(fresh, self.seen, self.battery)
-            self._mode_machine = int(fresh["mode_machine"][0])
-        self._guard(now)
+    def listen(self, now: float) -> np.ndarray | None:
+        """Take in the newest state; returns it where it is a new one."""
+        newest = self.wire.latest()
+        if newest is None or newest[0] == self.seen:
+            return None
+        self.seen, fresh = newest
+        self.battery = self._charge(now)
+        self._state = state_of(fresh, self.seen, self.battery)
+        self._mode_machine = int(fresh["mode_machine"][0])
         return fresh
 
     def _charge(self, now: float) -> float | None:
@@ -136,8 +136,11 @@ class CommandWriter:
             self.watchdog.warnings["battery silent"] += 1
         return newest[0]
 
-    def _guard(self, now: float) -> None:
-        """End what must not go on. Nothing is held against a robot that has not been told to move: it is damped."""
+    def guard(self, now: float) -> None:
+        """Check the robot and the policy, and end what must not go on.
+
+        Nothing is held against a robot that has not been told to move: it is damped.
+        """
         if self._state is None or self._order is None or not self._order.kp.any():
             return
         problem = self.watchdog.check(self._state, now)
@@ -147,8 +150,9 @@ class CommandWriter:
             self.end(now, problem)
 
     def step(self, now: float) -> np.ndarray | None:
-        """One period: look, then send what is in force."""
-        fresh = self.look(now)
+        """One period: look at what has come, then send what is in force; returns the state where it is a new one."""
+        fresh = self.listen(now)
+        self.guard(now)
         self.send(now)
         return fresh
 
@@ -186,7 +190,8 @@ def serve(
         try:
             if arrived in ready and arrived is not None:
                 os.eventfd_read(arrived)
-                _pass_on(link, writer.look(clock()), writer)
+                _pass_on(link, writer.listen(clock()), writer)
+                writer.guard(clock())
             if alive and link.fileno() in ready:
                 alive = _hear(link, writer, clock)
             if clock() >= due:

@@ -1,6 +1,7 @@
 """`scaling bridge`: a policy on a robot, real or simulated."""
 
 import argparse
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def add_verbs(verbs: Verbs) -> None:
     twin.add_argument("--service", default="", metavar="NAME", help="a motion service that holds it until --release")
     twin.add_argument("--seconds", type=float, help="end by itself after this long")
     twin.add_argument("--out", metavar="DIR", help="write what the robot did there (`scaling view` draws it)")
+    twin.add_argument("--viewer", action="store_true", help="open a window on it (MuJoCo's own; needs a screen)")
     status = add(rooms, "status", _status, "how the bridge is, or was when it ended")
     status.add_argument("--status", metavar="FILE", help="the file that `bridge run` was told to renew")
     status.add_argument("--fleet", metavar="YAML", help="all robots of a fleet")
@@ -131,17 +133,24 @@ def _simulate(arguments: argparse.Namespace) -> Outcome:
     if not 0 <= arguments.battery <= 100:
         raise InputError(f"battery is {arguments.battery}; give a charge from 0 to 100")
     clip = ClipReference(read_motion(arguments.motion)) if arguments.motion else None
-    report = simulate(
-        arguments.domain,
-        clip,
-        assist=arguments.assist,
-        seconds=arguments.seconds,
-        out=arguments.out,
-        battery=arguments.battery,
-        holder=arguments.service,
-        interface=arguments.interface,
-        on_ready=lambda: print(f"the twin speaks on domain {arguments.domain}; Ctrl-C ends it", flush=True),
-    )
+    with contextlib.ExitStack() as stack:
+        window = None
+        if arguments.viewer:
+            from scaling.bridge.window import Window
+
+            window = stack.enter_context(contextlib.closing(Window()))
+        report = simulate(
+            arguments.domain,
+            clip,
+            assist=arguments.assist,
+            seconds=arguments.seconds,
+            out=arguments.out,
+            battery=arguments.battery,
+            holder=arguments.service,
+            interface=arguments.interface,
+            on_ready=lambda: print(f"the twin speaks on domain {arguments.domain}; Ctrl-C ends it", flush=True),
+            on_pose=(lambda qpos: None) if window is None else window.show,
+        )
     return Outcome(report, [pairs(report)])
 
 

@@ -1,7 +1,8 @@
 """Observation terms: named, ordered, with units and frames, in array code that runs under NumPy and JAX."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,8 @@ class Inputs(NamedTuple):
 class Term:
     """One block of the observation: `measured` terms exist on the robot, the others only in a simulator.
 
-    `noise` is the half-width of the uniform noise added in training (same unit).
+    `noise` is the half-width of the uniform noise added in training (same unit). Those `of_reference` read nothing
+    but the motion to follow, so that a robot knows them before its sensors have spoken.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Term:
     measured: bool
     noise: float
     compute: Callable[[Inputs], Array]
+    of_reference: bool = False
 
 
 def gravity_direction(quat: Float[Array, "*b 4"]) -> Float[Array, "*b 3"]:
@@ -132,15 +135,24 @@ TERMS: dict[str, Term] = {
         Term("joint_vel", 29, "rad/s", "joint", True, 0.5, lambda i: i.sensors.joint_vel),
         Term("last_action", 29, "action", "joint", True, 0.0, lambda i: i.last_action),
         Term("orientation_error", 3, "rad", "body", True, 0.05, _orientation_error),
-        Term("reference_joint_pos", 29, "rad", "joint", True, 0.0, lambda i: i.reference.qpos[..., 7:]),
-        Term("reference_joint_vel", 29, "rad/s", "joint", True, 0.0, lambda i: i.reference.qvel[..., 6:]),
-        Term("reference_gravity", 3, "1", "body", True, 0.0, lambda i: gravity_direction(i.reference.qpos[..., 3:7])),
-        Term("reference_height", 1, "m", "world", True, 0.0, lambda i: i.reference.qpos[..., 2:3]),
-        Term("reference_lin_vel", 3, "m/s", "reference body", True, 0.0, _reference_lin_vel),
-        Term("reference_ang_vel", 3, "rad/s", "reference body", True, 0.0, lambda i: i.reference.qvel[..., 3:6]),
-        Term("ahead_joints", 29 * _AHEAD, "rad", "joint", True, 0.0, _ahead_joints),
+        Term("reference_joint_pos", 29, "rad", "joint", True, 0.0, lambda i: i.reference.qpos[..., 7:], True),
+        Term("reference_joint_vel", 29, "rad/s", "joint", True, 0.0, lambda i: i.reference.qvel[..., 6:], True),
+        Term(
+            "reference_gravity",
+            3,
+            "1",
+            "body",
+            True,
+            0.0,
+            lambda i: gravity_direction(i.reference.qpos[..., 3:7]),
+            True,
+        ),
+        Term("reference_height", 1, "m", "world", True, 0.0, lambda i: i.reference.qpos[..., 2:3], True),
+        Term("reference_lin_vel", 3, "m/s", "reference body", True, 0.0, _reference_lin_vel, True),
+        Term("reference_ang_vel", 3, "rad/s", "reference body", True, 0.0, lambda i: i.reference.qvel[..., 3:6], True),
+        Term("ahead_joints", 29 * _AHEAD, "rad", "joint", True, 0.0, _ahead_joints, True),
         Term("ahead_orientation", 3 * _AHEAD, "rad", "body", True, 0.05, _ahead_orientation),
-        Term("ahead_displacement", 3 * _AHEAD, "m", "reference heading", True, 0.0, _ahead_displacement),
+        Term("ahead_displacement", 3 * _AHEAD, "m", "reference heading", True, 0.0, _ahead_displacement, True),
         Term("root_pos_error", 3, "m", "heading", False, 0.0, _root_pos_error),
         Term("root_lin_vel", 3, "m/s", "body", False, 0.0, _root_lin_vel),
         Term("root_lin_vel_error", 3, "m/s", "body", False, 0.0, _root_lin_vel_error),
@@ -156,13 +168,22 @@ def observation_dim(terms: tuple[str, ...]) -> int:
     return sum(TERMS[name].dim for name in terms)
 
 
-def observe(terms: tuple[str, ...], inputs: Inputs) -> Float[Array, "*b obs"]:
-    """The observation vector: the terms in the given order.
+def reference_terms(terms: tuple[str, ...], reference: Reference) -> dict[str, Array]:
+    """Those of the terms that are known from the motion to follow alone."""
+    nobody = Sensors(*[reference.qpos[..., :0]] * 4)
+    inputs = Inputs(nobody, reference, nobody.quat)
+    return {name: TERMS[name].compute(inputs) for name in terms if TERMS[name].of_reference}
+
+
+def observe(
+    terms: tuple[str, ...], inputs: Inputs, known: Mapping[str, Array] = MappingProxyType({})
+) -> Float[Array, "*b obs"]:
+    """The observation vector: the terms in the given order; those that are `known` are not computed again.
 
     Raises ValueError for a privileged term without `inputs.privileged`.
     """
     xp = namespace(inputs.last_action)
-    return xp.concatenate([TERMS[name].compute(inputs) for name in terms], axis=-1)
+    return xp.concatenate([known[name] if name in known else TERMS[name].compute(inputs) for name in terms], axis=-1)
 
 
 def noise_scale(terms: tuple[str, ...]) -> Float[np.ndarray, "obs"]:

@@ -7,7 +7,8 @@ from scaling.bridge.clock import VirtualClock
 from scaling.bridge.runtime import Runtime
 from scaling.bridge.safety import State
 from scaling.bridge.transport import Health, RobotState
-from scaling.bridge.watchdog import KEY_B, KEY_SELECT, Limits, Watchdog
+from scaling.bridge.watchdog import KEY_B, KEY_SELECT, Limits, Watchdog, _down
+from scaling.contract.observation import gravity_direction
 from scaling.robot.g1 import EFFORT_LIMIT, NUM_JOINTS, RANGE_HIGH, RANGE_LOW, VELOCITY_LIMIT
 from scaling.robot.rotations import from_rotation_vector
 from tests.bridge.conftest import PaperRobot, ZeroPolicy
@@ -20,6 +21,54 @@ def well(now):
     """The health of a robot with nothing wrong."""
     zero = np.zeros(NUM_JOINTS)
     return Health(zero, zero + 35, zero + 40, np.zeros(NUM_JOINTS, np.uint32), round(1e3 * now), 80.0, 0)
+
+
+def test_a_calm_reading_is_passed_as_limit_by_limit_it_would_be(monkeypatch):
+    """Drawn around every limit: the same verdicts and the same warnings with and without the short way."""
+    rng = np.random.default_rng(0)
+
+    def drawn(n, spread):
+        zero = np.zeros(NUM_JOINTS)
+        near = lambda scale: one(zero, rng.integers(NUM_JOINTS), scale * rng.uniform(0, spread))  # noqa: E731
+        ill = well(0.002 * n)._replace(torque=near(EFFORT_LIMIT[0]), casing=near(80) + 5, winding=near(115) + 5)
+        middle = (RANGE_LOW + RANGE_HIGH) / 2
+        joints = middle + near(1.0) * (RANGE_HIGH - RANGE_LOW) / 2
+        quat = from_rotation_vector(rng.normal(size=3) * 0.4) * rng.uniform(0.96, 1.0 + 0.05 * spread)
+        return RobotState(0.002 * n, quat, np.zeros(3), joints, near(VELOCITY_LIMIT[0]), ill)
+
+    states = [drawn(n, spread) for n, spread in enumerate(rng.uniform(0.2, 1.4, 2000))]
+    level = np.array([1.0, 0.0, 0.0, 0.0])
+
+    def verdicts():
+        watchdogs = [Watchdog() for _ in states]
+        said = [watchdog.check(state, state.stamp, level) for watchdog, state in zip(watchdogs, states, strict=True)]
+        return said, [watchdog.warnings for watchdog in watchdogs]
+
+    short = verdicts()
+    calm = sum(Watchdog()._is_calm(state) for state in states)
+    monkeypatch.setattr(Watchdog, "_is_calm", lambda self, state: False)
+    assert short == verdicts()
+    assert 200 < calm < 1500 and 200 < sum(said is None for said in short[0]) < 1900
+
+
+def test_a_reading_is_looked_at_once_and_its_age_each_time():
+    watchdog, state = Watchdog(), well_state(1.0, torque=EFFORT_LIMIT)
+    assert [watchdog.check(state, now) for now in (1.0, 1.01, 1.03)] == [None] * 3
+    assert watchdog.warnings == {"joint torque": 1, "state age": 1}
+    assert "110 ms old" in watchdog.check(state, 1.11)
+
+
+def test_the_tilt_is_the_angle_of_what_the_policy_is_shown():
+    """Plain floats for `gravity_direction`, of quaternions that are not quite of length one."""
+    for quat in np.random.default_rng(0).normal(size=(50, 4)):
+        np.testing.assert_allclose(_down(quat), gravity_direction(quat / np.linalg.norm(quat)), atol=1e-12)
+
+
+def well_state(now, **fields):
+    """A robot that stands still."""
+    zero = np.zeros(NUM_JOINTS)
+    still = RobotState(now, np.array([1.0, 0, 0, 0]), np.zeros(3), (RANGE_LOW + RANGE_HIGH) / 2, zero)
+    return still._replace(health=well(now)._replace(**fields))
 
 
 def one(values, index, value):

@@ -51,7 +51,7 @@ def shown_by_messages(squats, held, reading_of):
     clock = VirtualClock()
 
     def spoil(robot, state):
-        data = held.get(runtime.frame + 1) if runtime.machine.state is State.TRACK else None
+        data = held.get(runtime.frame) if runtime.machine.state is State.TRACK else None
         if data is not None:
             state = reading_of(data, state)
         message = state_message(state, np.zeros(35), np.zeros(29), round(1e3 * clock.now()))

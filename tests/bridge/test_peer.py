@@ -4,7 +4,9 @@ In C it needs a compiler and Debian's packages of that version (apt install cycl
 libddsc0debian); in Python, an interpreter that has it (3.10 or older), named in `SCALING_CYCLONEDDS_010`.
 """
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -73,6 +75,18 @@ def peer(tmp_path_factory):
     sources = [str(HERE / "peer.c"), str(folder / "peer.c")]
     subprocess.run(["cc", f"-I{folder}", *sources, "-lddsc", "-o", str(folder / "peer")], cwd=folder, check=True)
     return folder / "peer"
+
+
+def test_the_type_information_is_what_the_robots_own_compiler_makes(peer):
+    """Each type mapping byte for byte, by the `idlc` of CycloneDDS 0.10.2."""
+    from scaling.bridge import idl
+
+    source = (peer.parent / "peer.c").read_text()
+    for cls, (_, mapping) in idl._BLOBS.items():
+        name = cls.__idl_typename__.replace(".", "_")
+        found = re.search(rf"#define TYPE_MAP_CDR_{name} \(unsigned char \[\]\)\{{(.*?)\}}", source, re.DOTALL)
+        blob = bytes(int(byte, 16) for byte in re.findall("0x([0-9a-f]{2})", found[1]))
+        assert hashlib.sha256(blob).hexdigest() == mapping, name
 
 
 def test_a_robot_in_c_hears_commands_tells_its_battery_and_answers(peer, tmp_path):

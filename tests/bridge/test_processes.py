@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scaling.bridge.fleet import TWIN
@@ -85,6 +86,35 @@ def fleet(tmp_path, domain):
     return "--fleet", tmp_path / "fleet.yaml", "--robot", "twin"
 
 
+_TORSO = """
+import os, time
+import numpy as np
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+from scaling.bridge import idl
+from scaling.bridge.dds import DdsWire
+from scaling.bridge.messages import Imu, imu_message
+wire = DdsWire(10 + os.getpid() % 180, "robot")
+reader = DataReader(wire.participant, Topic(wire.participant, "rt/secondary_imu", idl.IMUState_))
+message = imu_message(Imu(np.array([0.6, 0.0, 0.8, 0.0]), np.arange(3.0), np.array([1.0, 2.0, 9.0])))
+end, heard = time.monotonic() + 30, None
+while heard is None and time.monotonic() < end:
+    wire.send_torso(message)
+    heard = next(iter(reader.take()), None)
+    time.sleep(0.01)
+print(*heard.quaternion, *heard.gyroscope, *heard.accelerometer, *heard.rpy, heard.temperature)
+wire.close()
+"""
+
+
+def test_the_torsos_imu_is_read_by_the_robots_own_type():
+    """Through DDS, as an object of fields: pitched by more than a right angle, rpy is (pi, pi - that, pi)."""
+    done = subprocess.run([sys.executable, "-c", _TORSO], capture_output=True, text=True, check=True)
+    pitch = np.pi - 2 * np.arccos(0.6)
+    expected = [0.6, 0.0, 0.8, 0.0, 0.0, 1.0, 2.0, 1.0, 2.0, 9.0, np.pi, pitch, np.pi, 40]
+    np.testing.assert_allclose(np.array(done.stdout.split(), float), expected, atol=1e-5)
+
+
 def twin(start, domain, clip, *more):
     """The twin, once it speaks."""
     process = start("simulate", "--motion", clip, "--assist", 1, "--domain", domain, *more)
@@ -131,7 +161,8 @@ def test_a_clip_to_its_end(start, domain, fleet, clip, policy, tmp_path):
     assert simulated["round_trip_ms"]["median"] > 0
     assert (tmp_path / "twin" / "rollout.npz").is_file()
     # The same numbers in the status and in the flight recorder.
-    kept, ticks = read(status), read_log(tmp_path / "run" / "flight")[1]
+    kept, flown = read(status), read_log(tmp_path / "run" / "flight")[1]
+    ticks = flown[flown["answered"]]
     assert kept["over"]
     assert kept["battery"] == report["battery"] == 77
     assert (kept["robot"], kept["domain"]) == ("twin", domain)

@@ -1,5 +1,7 @@
 """The flight recorder keeps the newest ticks, and the replay finds the first action that is not the policy's."""
 
+import functools
+import itertools
 import json
 import shutil
 import subprocess
@@ -8,9 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from scaling.bridge.recorder import RING, TICK, Recorder, read_log, replay
+from scaling.bridge.clock import VirtualClock
+from scaling.bridge.fleet import TWIN
+from scaling.bridge.recorder import PHASES, RING, TICK, Recorder, read_log, replay
 from scaling.bridge.run import run_bridge
-from scaling.bridge.runtime import Tick
+from scaling.bridge.runtime import Runtime, Tick
+from scaling.bridge.sim import SimRobot
 from scaling.bridge.status import read_status
 from scaling.bridge.transport import RobotState
 from scaling.errors import InputError
@@ -36,13 +41,19 @@ def copied(flight, tmp_path):
     return shutil.copytree(flight, tmp_path / "flight")
 
 
-def ticks_of(folder):
-    return np.lib.format.open_memmap(folder / RING, "r+")
+def ring_of(folder):
+    """The ring of a recording, and where in it the ticks lie that the policy answered."""
+    ring = np.lib.format.open_memmap(folder / RING, "r+")
+    return ring, np.flatnonzero(ring["answered"])
 
 
 def test_every_tick_is_there_and_is_the_same_again(flight):
-    about, ticks = read_log(flight)
+    about, kept = read_log(flight)
     assert about["clip"] == "standing"
+    phases = [PHASES[n] for n in kept["phase"]]
+    assert [name for name, _ in itertools.groupby(phases)] == ["damping", "ramp", "stand-by", "track"]
+    assert (kept["frame"][~kept["answered"]][:-1] == -1).all() and np.isfinite(kept["quat"]).all()
+    ticks = kept[kept["answered"]]
     np.testing.assert_array_equal(ticks["frame"], np.arange(len(ticks)))
     assert (np.diff(ticks["time"]) > 0).all()
     assert (ticks["latency"] > 0).all()
@@ -62,28 +73,63 @@ def test_the_other_backend_is_equal_within_the_tolerance(flight):
 
 @pytest.mark.parametrize("place", [0, 17, 59])
 def test_the_first_changed_action_is_found(copied, place):
-    ring = ticks_of(copied)
-    ring["action"][place:, 4] += 1e-3
+    ring, tracked = ring_of(copied)
+    ring["action"][tracked[place:], 4] += 1e-3
     ring.flush()
     report = replay(copied)
     assert not report["ok"]
-    assert report["first_difference"]["tick"] == place + 1
+    assert report["first_difference"]["tick"] == ring["number"][tracked[place]]
     assert report["first_difference"]["frame"] == place
     assert report["first_difference"]["by"] == pytest.approx(1e-3, rel=0.05)
 
 
 def test_a_changed_observation_is_found_where_it_was_seen(copied):
-    ring = ticks_of(copied)
-    ring["obs"][30] += 0.5
+    ring, tracked = ring_of(copied)
+    ring["obs"][tracked[30]] += 0.5
     ring.flush()
-    assert replay(copied)["first_difference"]["tick"] == 31
+    assert replay(copied)["first_difference"]["frame"] == 30
 
 
 def test_an_action_that_is_not_a_number_differs(copied):
-    ring = ticks_of(copied)
-    ring["action"][5, 0] = np.nan
+    ring, tracked = ring_of(copied)
+    ring["action"][tracked[5], 0] = np.nan
     ring.flush()
-    assert replay(copied)["first_difference"]["tick"] == 6
+    assert replay(copied)["first_difference"]["frame"] == 5
+
+
+def ill_reading(read, late, wait=0.0):
+    """A robot whose gyro fails."""
+    state = read()
+    return state._replace(gyro=np.full(3, np.nan)) if late() else state
+
+
+def broken_act(act, late, obs, first):
+    """A policy that raises."""
+    if late():
+        raise ZeroDivisionError
+    return act(obs, first)
+
+
+def test_the_tick_that_ends_a_run_is_kept_with_what_was_read(policy, squats, tmp_path):
+    """One whose reading is at fault, and one whose policy breaks."""
+    for name in ("reading", "policy"):
+        loaded = load_policy(policy, backend="onnx")
+        recorder = Recorder(tmp_path / name, policy, loaded.manifest_hash, "onnx", squats)
+        clock = VirtualClock()
+        robot = SimRobot(squats, clock)
+        late = functools.partial(lambda clock: clock.now() > 4.0, clock)
+        if name == "reading":
+            robot.read = functools.partial(ill_reading, robot.read, late)
+        else:
+            loaded.act = functools.partial(broken_act, loaded.act, late)
+        runtime = Runtime(loaded, squats, robot, clock, TWIN, lambda state: True, on_tick=recorder.write)
+        [fault] = runtime.run()["faults"]
+        recorder.close()
+        last = read_log(tmp_path / name)[1][-1]
+        assert not last["answered"] and last["frame"] > 0 and np.isnan(last["action"]).all()
+        assert PHASES[last["phase"]] == "track"
+        assert np.isnan(last["gyro"]).all() == ("gyro is not finite" in fault) == (name == "reading")
+        assert np.isnan(last["obs"]).all() == (name == "reading")
 
 
 def ticks(count, start=0):

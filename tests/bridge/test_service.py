@@ -75,9 +75,9 @@ def test_a_service_that_does_not_let_go_or_is_not_there_is_told(robot, monkeypat
 def test_the_type_information_is_that_of_the_robots_own_software():
     from scaling.bridge import idl
 
-    for cls in (idl.BmsState_, idl.Request_, idl.Response_):
+    for cls in (idl.BmsState_, idl.IMUState_, idl.Request_, idl.Response_):
         idl.check_blobs(cls)
-    assert len(idl._BLOBS) == 5
+    assert len(idl._BLOBS) == 6
 
 
 def test_a_real_robot_is_asked_before_anything_is_sent(monkeypatch, policy, tmp_path):

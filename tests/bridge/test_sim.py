@@ -11,6 +11,7 @@ from scaling.bridge.transport import MotorCommand, damping_command, position_com
 from scaling.contract.action import decode_action
 from scaling.robot.g1 import EFFORT_LIMIT
 from scaling.robot.model import CONVERGED, STANDARD
+from scaling.robot.rotations import quat_conj, quat_mul, rotate_inverse, rotation_vector
 from scaling.tracking import assist
 from scaling.tracking.physics import CPhysics, PhysicsState
 from scaling.tracking.reference import make_store, reference_at
@@ -106,6 +107,37 @@ def test_the_harness_is_the_one_of_training(squats):
     robot = SimRobot(squats, VirtualClock(), assist=0.5)
     robot.release()
     np.testing.assert_allclose(robot._model.dof_damping[:6], 0.5 * assist.ROOT_DAMPING)
+
+
+def test_the_torsos_imu_measures_what_its_place_goes_through(squats):
+    """Against differences over a hundredth of a step: turning, and specific force, which is gravity's where it rests."""
+    robot = SimRobot(squats, VirtualClock())
+    robot.release()
+    model, data = robot._model, robot._data
+    model.opt.timestep = dt = 2e-5
+    data.qvel[:] = np.random.default_rng(0).normal(size=35) * 0.5
+    site = model.site("imu_in_torso").id
+    mujoco.mj_step(model, data, 3)
+
+    def place():
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        quat = np.zeros(4)
+        mujoco.mju_mat2Quat(quat, data.site_xmat[site])
+        return data.site_xpos[site].copy(), quat
+
+    seen = []
+    for _ in range(3):
+        seen.append(place())
+        if len(seen) == 2:
+            mujoco.mj_forward(model, data)
+            imu = robot.torso()
+        mujoco.mj_step(model, data)
+    (a, qa), (b, qb), (c, qc) = seen
+    np.testing.assert_allclose(np.abs(imu.quat @ qb), 1.0, atol=1e-9)
+    np.testing.assert_allclose(imu.gyro, rotation_vector(quat_mul(quat_conj(qa), qc)) / (2 * dt), atol=0.02)
+    force = rotate_inverse(qb, (c - 2 * b + a) / dt**2 + np.array([0.0, 0.0, 9.81]))
+    np.testing.assert_allclose(imu.force, force, rtol=0.05, atol=0.5)
 
 
 def test_joint_limits_are_the_robots(squats):

@@ -221,7 +221,7 @@ def test_a_real_robot_is_sent_no_words_of_the_twins(wire):
     for twin in (True, False):
         writer = CommandWriter(wire, WriterConfig(twin=twin))
         wire.newest = (0.0, robot_state(0.0))
-        writer.look(0.0)
+        writer.step(0.0)
         writer.order(0.0, position_command(KNEES_BENT_JOINTS), 3, 8)
         assert wire.sent[-1]["reserve"][0].tolist() == ([3, 8, 0, 0] if twin else [0, 0, 0, 0])
 

@@ -82,9 +82,12 @@ def test_a_flight_is_replayed_and_its_status_read(call, refused, policy_folder, 
         (("--domain", "0"), "domain 0 is the robot itself"),
         (("--domain", "9999"), "domain is 9999"),
         (("--motion", "nothing.csv"), "nothing.csv"),
+        (("--viewer",), "there is no screen here to open a window on"),
     ],
 )
-def test_what_no_twin_can_be(refused, flags, said):
+def test_what_no_twin_can_be(refused, flags, said, monkeypatch):
+    for screen in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(screen, raising=False)
     assert said in refused("bridge", "simulate", *flags)
 
 

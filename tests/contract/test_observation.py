@@ -17,6 +17,7 @@ from scaling.contract.observation import (
     noise_scale,
     observation_dim,
     observe,
+    reference_terms,
 )
 
 PRIVILEGED = [name for name in EXPERT_TERMS if not TERMS[name].measured]
@@ -65,6 +66,16 @@ def test_a_student_needs_nothing_that_only_a_simulator_knows(inputs):
     assert obs.shape == (5, observation_dim(STUDENT_TERMS))
     np.testing.assert_array_equal(obs, observe(EXPERT_TERMS, inputs)[:, : obs.shape[1]])
     assert len(noise_scale(STUDENT_TERMS)) == obs.shape[1]
+
+
+def test_terms_of_the_reference_are_known_before_the_sensors_speak(inputs):
+    """Exactly those are flagged that no reading and no action moves; with them in hand the observation is the same."""
+    known = reference_terms(EXPERT_TERMS, inputs.reference)
+    blind = Sensors(*(value[::-1] for value in inputs.sensors))
+    other = Inputs(blind, inputs.reference, inputs.last_action[::-1], Privileged(*(v[::-1] for v in inputs.privileged)))
+    still = [name for name in TERMS if (observe((name,), other) == observe((name,), inputs)).all()]
+    assert sorted(known) == sorted(still) == sorted(name for name, term in TERMS.items() if term.of_reference)
+    np.testing.assert_array_equal(observe(EXPERT_TERMS, inputs, known), observe(EXPERT_TERMS, inputs))
 
 
 @pytest.mark.parametrize("name", PRIVILEGED)
