@@ -110,7 +110,7 @@ def test_the_harness_is_the_one_of_training(squats):
 
 
 def test_the_torsos_imu_measures_what_its_place_goes_through(squats):
-    """Against differences over a hundredth of a step: turning, and specific force, which is gravity's where it rests."""
+    """Against differences over a hundredth of a step: turning, and specific force, which is gravity's at rest."""
     robot = SimRobot(squats, VirtualClock())
     robot.release()
     model, data = robot._model, robot._data
