@@ -120,8 +120,9 @@ class Twin:
 
     def report(self) -> dict[str, Any]:
         """`{states, obeyed, ignored, rejected, released, round_trip_ms}`."""
-        trips = np.array(self.round_trips)
-        spread = {"median": 1e3 * float(np.median(trips)), "p99": 1e3 * float(np.percentile(trips, 99))}
+        trips, spread = np.array(self.round_trips), None
+        if len(trips):
+            spread = {"median": 1e3 * float(np.median(trips)), "p99": 1e3 * float(np.percentile(trips, 99))}
         return {
             "states": self.states,
             "obeyed": self.obeyed,
@@ -130,7 +131,7 @@ class Twin:
             "rejected": self.wire.rejected,
             "released": self.released_at is not None,
             "height_m": float(self.robot.qpos[2]),
-            "round_trip_ms": spread if len(trips) else None,
+            "round_trip_ms": spread,
         }
 
 
@@ -163,11 +164,11 @@ def simulate(
     service = SimulatedService(wire.participant, holder)
     twin = Twin(wire, clock, clip, assist, battery, service)
     late = 0
-    due = clock.now()
+    began = due = clock.now()
     try:
         on_ready()
         with prioritised(), steady():
-            while seconds is None or clock.now() < seconds:
+            while seconds is None or clock.now() - began < seconds:
                 twin.step()
                 on_pose(twin.robot.qpos)
                 due += PERIOD

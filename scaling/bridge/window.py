@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -29,7 +30,11 @@ class Window:
 
         self._model = build_model(TWIN)
         self._data = mujoco.MjData(self._model)
-        self._window: Any = mujoco.viewer.launch_passive(self._model, self._data)
+        before = set(threading.enumerate())
+        self._window: Any = mujoco.viewer.launch_passive(
+            self._model, self._data, show_left_ui=False, show_right_ui=False
+        )
+        self._threads = set(threading.enumerate()) - before
         self._window.cam.distance = 3.0
         self._shown = -PERIOD
 
@@ -46,5 +51,7 @@ class Window:
         self._window.sync()
 
     def close(self) -> None:
-        """Close it."""
+        """Close it, and wait for its thread: GLFW is taken down as the process ends, and must not be in use."""
         self._window.close()
+        for thread in self._threads:
+            thread.join(timeout=5.0)

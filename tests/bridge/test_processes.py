@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from scaling.bridge.fleet import TWIN
 from scaling.bridge.messages import command_of
 from scaling.bridge.recorder import read_log
+from scaling.bridge.twin import simulate
 from scaling.motion.native import write_npz
 from scaling.motion.synthetic import generate
 
@@ -105,6 +107,23 @@ while heard is None and time.monotonic() < end:
 print(*heard.quaternion, *heard.gyroscope, *heard.accelerometer, *heard.rpy, heard.temperature)
 wire.close()
 """
+
+
+def test_a_twin_that_nobody_commands_says_how_it_was(tmp_path):
+    """`simulate --seconds` before any bridge: no round trip, and no traceback for want of one."""
+    domain = 10 + (os.getpid() + 90) % 180
+    report = simulate(domain, seconds=0.3)
+    assert report["round_trip_ms"] is None and report["obeyed"] == 0
+    assert report["states"] > 10
+
+
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="no Xvfb to open a window on")
+def test_the_viewer_opens_closes_and_leaves_a_clean_end():
+    arguments = ["simulate", "--viewer", "--seconds", "1", "--domain", str(10 + (os.getpid() + 91) % 180), "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    command = ["xvfb-run", "-a", *SCALING, "bridge", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["obeyed"]) == (0, 0), done.stderr
 
 
 def test_the_torsos_imu_is_read_by_the_robots_own_type():
