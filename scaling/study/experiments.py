@@ -58,19 +58,19 @@ def run_experiment(
         played = judge.load_closed_loop(
             {split: judge.closed_loop_stage(store, config, corpus, group, runs, split) for split in splits}
         )
-        return Finished(family, size, runs, student_stages.load_students(group, runs), played)
+        return Finished(family, size, group, runs, student_stages.load_students(group, runs), played)
 
-    def recorded(row: dict[str, Any], group: Artifact, done: Finished) -> dict[str, Any]:
-        row = row | {"folder": str(group.path / done.runs[0].spec.name)}
+    def recorded(row: dict[str, Any], done: Finished) -> dict[str, Any]:
+        row = row | done.saved(done.runs[0])
         record_run(out / "runs" / f"{name}-{row['config_hash']}", row, done.students[0])
         return row
 
     distilled = finished(group, runs)
-    row = recorded(rows_of_group(config, distilled, teachings)[0], group, distilled)
+    row = recorded(rows_of_group(config, distilled, teachings)[0], distilled)
     after = tuned_stages.tuned_runs(config, held, strata)
     if after:
         tuned = tuned_stages.tuned_stage(store, config, corpus, group, teachings[0].valset, after)
         changed = finished(tuned, after)
         now = tuned_stages.tuned_rows(config, changed, teachings)[0]
-        row = recorded(tuned_stages.beside_before(now, row, config.closed_loop.protocol), tuned, changed)
+        row = recorded(tuned_stages.beside_before(now, row, config.closed_loop.protocol), changed)
     return row

@@ -120,7 +120,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
             losses = judge.reference_stage(store, corpus_artifact, reference, group, runs)
             clock.keep(f"reference loss {words}", losses)
         students = student_stages.load_students(group, runs)
-        return Finished(family, size, runs, students, judge.load_closed_loop(played, losses))
+        return Finished(family, size, group, runs, students, judge.load_closed_loop(played, losses))
 
     rows: list[dict[str, Any]] = []
     trained: dict[str, Student] = {}
@@ -134,7 +134,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 student_stages.students_stage(store, config, corpus_artifact, teachings, family, size, pretrained),
             )
             distilled = finished(family, size, "", group, runs)
-            found, students = rows_of_group(config, distilled, teachings), [*distilled.students]
+            done = [(distilled, rows_of_group(config, distilled, teachings))]
             after = tuned_stages.tuned_runs(config, corpus, clusters[config.clusters[0]])
             if after:
                 tuned = clock.keep(
@@ -142,8 +142,7 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                     tuned_stages.tuned_stage(store, config, corpus_artifact, group, teachings[0].valset, after),
                 )
                 changed = finished(family, size, ", fine-tuned,", tuned, after)
-                found += tuned_stages.tuned_rows(config, changed, teachings)
-                students += changed.students
+                done.append((changed, tuned_stages.tuned_rows(config, changed, teachings)))
             if config.direct is not None:
                 alone = clock.keep(
                     f"direct {family} {size}",
@@ -151,12 +150,13 @@ def run_study(config: StudyConfig, out: Path, command: str = "") -> dict[str, An
                 )
                 untaught = student_stages.direct_runs(config, corpus, clusters[config.clusters[0]])
                 others = finished(family, size, ", direct,", alone, untaught)
-                found += direct_rows(config, others)
-                students += others.students
-            for row, student in zip(found, students, strict=True):
-                record_run(out / "runs" / f"{row['run']}-{row['config_hash']}", row, student)
-                trained[row["run"]] = student
-            rows += found
+                done.append((others, direct_rows(config, others)))
+            for told, found in done:
+                for row, run, student in zip(found, told.runs, told.students, strict=True):
+                    record = out / "runs" / f"{row['run']}-{row['config_hash']}"
+                    record_run(record, row | told.saved(run), student)
+                    trained[row["run"]] = student
+                rows += found
     fitted = clock.keep("laws", laws_stage(store, config, rows))
     result = LawResult.from_json(read_json(fitted.path / "law.json"))
     table, law = write_results(out, rows, result, splits)

@@ -35,9 +35,14 @@ class Finished:
 
     family: str
     size: str
+    artifact: Artifact
     runs: Sequence[Run]
     students: Sequence[Student]
     played: Sequence[dict[str, Any]]
+
+    def saved(self, run: Run) -> dict[str, str]:
+        """The column of a run's record that says where its student is: `{folder}`."""
+        return {"folder": str(self.artifact.path / run.spec.name)}
 
 
 def rows_of_group(config: StudyConfig, group: Finished, teachings: Sequence[Teaching]) -> list[dict[str, Any]]:

@@ -187,7 +187,8 @@ def _rows(config: StudyConfig, family: str, size: str, needs: Mapping[str, Job],
         runs = _runs(_KINDS[kind].runs_of, config, given["corpus"], strata)
         splits = {split: given[f"played-{split}"] for split in corpus_stages.played_splits(config)}
         played = judge.load_closed_loop(splits, given.get("reference"))
-        group = Finished(family, size, runs, student_stages.load_students(given["students"], runs), played)
+        students = student_stages.load_students(given["students"], runs)
+        group = Finished(family, size, given["students"], runs, students, played)
         if kind == "direct":
             found = direct_rows(config, group)
         else:

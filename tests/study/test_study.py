@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.cli.actors import find
 from scaling.contract.manifest import read_manifest
 from scaling.contract.observation import STUDENT_TERMS, observation_dim
 from scaling.distill.pretrain import PretrainConfig, transplanted
@@ -59,6 +60,8 @@ def test_everything_a_newcomer_is_promised_is_there(finished):
     for row in rows:
         folder = finished[0] / "runs" / f"{row['run']}-{row['config_hash']}"
         assert read_row(folder)["val_loss"] == row["val_loss"]
+        kind, saved = find(folder)
+        assert kind == "student" and load_student(saved).columns["val_loss"] == row["val_loss"]
         assert [line["step"] for line in read_log(folder / "log.jsonl")] == [2, 4]
     assert all(row["expert_budget"] == "per_expert" and row["expert_envs"] == 8 for row in rows)
     assert all(row["expert_env_steps"] == row["clusters"] * 8 * 4 * 2 for row in rows)
