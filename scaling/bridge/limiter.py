@@ -57,10 +57,9 @@ class Limiter:
             if self._target is not None:
                 before, reach = self._target, self.limits.target_rate * min(max(now - self._time, 0.002), 0.1)
             target = _within(target, before - reach, before + reach)
-            gain = np.where(stiff, kp, 1.0)
-            drag, room = (kd * (dq - joint_vel) + tau) / gain, self._effort / gain
-            middle = joint_pos - drag
-            target = np.where(stiff, _within(target, middle - room, middle + room), target)
+            gain, drag = np.where(stiff, kp, 1.0), kd * (dq - joint_vel) + tau
+            low, high = joint_pos + (-self._effort - drag) / gain, joint_pos + (self._effort - drag) / gain
+            target = np.where(stiff, _within(target, low, high), target)
             target = _within(target, RANGE_LOW, RANGE_HIGH)
             self._target = target
             self.clipped += bool((stiff & (np.abs(target - q) > 1e-6)).any())

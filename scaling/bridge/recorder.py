@@ -18,7 +18,7 @@ from scaling.record.files import told, write_json
 
 RING, ABOUT = "ring.npy", "flight.json"
 SCHEMA = 2
-TICKS = 15_000  # five minutes at 50 Hz, 36 MB
+TICKS = 15_000  # five minutes at 50 Hz, 24 MB
 PHASES = list(State)
 # A replay on the same program is equal to the last bit; another backend or machine may differ this much.
 TOLERANCE = 1e-4
@@ -27,7 +27,7 @@ TICK = np.dtype(
         ("number", "i8"),  # 1 for the first tick of the run, 0 where nothing has been written
         ("frame", "i4"),  # -1 before tracking
         ("phase", "u1"),  # index of `PHASES`
-        ("answered", "?"),  # whether the policy did; a tick without has NaN for what it did not come to
+        ("answered", "?"),  # whether the policy did, and was obeyed; NaN stands for what a tick did not come to
         ("time", "f8"),
         ("stamp", "f8"),
         ("latency", "f4"),
@@ -78,7 +78,7 @@ class Recorder:
         for name in ("quat", "gyro", "joint_pos", "joint_vel"):
             row[name] = getattr(state, name)
         row["torque"] = np.nan if state.health is None else state.health.torque
-        row["phase"], row["answered"] = PHASES.index(tick.phase), tick.action is not None
+        row["phase"], row["answered"] = PHASES.index(tick.phase), tick.action is not None and tick.target is not None
         for name in ("obs", "action", "target"):
             value = getattr(tick, name)
             row[name] = np.nan if value is None else value

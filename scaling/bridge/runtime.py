@@ -35,7 +35,8 @@ class Actor(Protocol):
 class Tick(NamedTuple):
     """One tick, as a recorder keeps it: what was read, shown, answered and sent, and the time it took.
 
-    `frame` is -1 before tracking; None stands for what the tick did not come to, after a fault and before tracking.
+    `frame` is -1 before tracking; None stands for what the tick did not come to. `target` is None where nothing but
+    damping was sent, `action` what the policy said, accepted or not.
     """
 
     frame: int
@@ -163,21 +164,22 @@ class Runtime:
         sent = None
         try:
             sent = self._answer(tick, state, now, over)
-        finally:  # the tick that ends a run is the one that somebody will ask for
-            if state is not None:
-                self._keep(state, now, sent, time.perf_counter() - began, before)
+        except Exception as error:  # whatever broke, the motors must not keep their last command
+            self._fail(f"{type(error).__name__} in the control loop: {error}")
+        if state is not None:
+            self._keep(state, now, sent, time.perf_counter() - began, before)
 
     def _keep(self, state: RobotState, now: float, sent: MotorCommand | None, latency: float, before: State) -> None:
-        """Tell whoever listens of a tick that began in the state `before`."""
+        """Tell whoever listens of a tick that began in the state `before`; what it sent is out, be it damping."""
         if sent is not None and self._action is not None:
             self.latency.append(latency)
             self._on_frame(self.frame, state)
-        target = None if sent is None else sent.q
+        target = None if sent is None or not sent.kp.any() else sent.q
         phase = before if self.frame < 0 else State.TRACK
         self._on_tick(Tick(self.frame, now, state, self._obs, self._action, target, latency, phase))
 
     def _answer(self, tick: int, state: RobotState | None, now: float, over: str | None) -> MotorCommand | None:
-        """What was sent in reply to a reading, None where that is damping."""
+        """What was sent in reply to a reading, None where nothing but damping was left to send."""
         waiting = self.machine.state is State.DAMPING and now - self._entered <= self.config.first_state
         guard = self.transport.fault()
         old = state is None or now - state.stamp > self.config.limits.stale
@@ -198,6 +200,7 @@ class Runtime:
         if self.clip.frames is not None and self.frame > self.clip.frames - 1 + round(self.config.linger / CONTROL_DT):
             over = "the clip has ended"
         if over is not None:
+            self.transport.write(damping_command())
             self.machine.stop(now, over)
             self._changed()
             return None
@@ -274,13 +277,17 @@ class Runtime:
         began = self.clock.now()
         action = np.asarray(self.policy.act(obs, not self.latency), np.float64)
         took = self.clock.now() - began
+        if action.shape != (29,):
+            self._fail("no 29 actions came")
+            return None
+        self._action = action
         if took > self.config.limits.overrun:
             self._fail(f"the policy took {1e3 * took:.0f} ms (limit {1e3 * self.config.limits.overrun:.0f} ms)")
             return None
-        if action.shape != (29,) or not np.isfinite(action).all():
-            self._fail("the policy's action is not finite" if action.shape == (29,) else "no 29 actions came")
+        if not np.isfinite(action).all():
+            self._fail("the policy's action is not finite")
             return None
-        self._action = self._last_action = action
+        self._last_action = action
         return position_command(decode_action(action, reference.qpos, reference.qvel))
 
     def _fail(self, reason: str) -> None:

@@ -70,14 +70,15 @@ class SimRobot:
         return self._data.qacc.copy()
 
     def torso(self) -> Imu:
-        """The IMU of the torso."""
+        """The IMU of the torso, as of the last step; weight is felt while the gantry holds the robot, too."""
         site, motion = self._model.site("imu_in_torso").id, np.zeros((2, 6))
         mujoco.mj_rnePostConstraint(self._model, self._data)
         for read, row in zip((mujoco.mj_objectVelocity, mujoco.mj_objectAcceleration), motion, strict=True):
             read(self._model, self._data, mujoco.mjtObj.mjOBJ_SITE, site, row, 1)
         quat = np.zeros(4)
         mujoco.mju_mat2Quat(quat, self._data.site_xmat[site])
-        return Imu(quat, motion[0, :3], motion[1, 3:])
+        unfelt = self._data.site_xmat[site].reshape(3, 3).T @ (self._model.opt.gravity - self._gravity)
+        return Imu(quat, motion[0, :3], motion[1, 3:] + unfelt)
 
     def release(self) -> None:
         """Let go of the pelvis; from here the clip runs."""

@@ -199,7 +199,8 @@ def _calm(limits: Limits) -> tuple[Float[np.ndarray, "152"], Float[np.ndarray, "
     out = limits.position_warning
     low = [-imu, RANGE_LOW - out, -speed, -torque, -most * motors, -most * motors]
     high = [imu, RANGE_HIGH + out, speed, torque, limits.casing_warning * motors, limits.winding_warning * motors]
-    return np.concatenate(low), np.concatenate(high)
+    # An infinite limit is none, but what is not finite is never calm.
+    return np.maximum(np.concatenate(low), -most), np.minimum(np.concatenate(high), most)
 
 
 def _down(quat: Float[np.ndarray, "4"]) -> tuple[float, float, float]:

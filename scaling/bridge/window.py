@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from typing import Any
 
 import mujoco
@@ -26,8 +27,12 @@ class Window:
                 "there is no screen here to open a window on: leave out --viewer, and look afterwards with --out DIR "
                 "and scaling view DIR"
             )
+        import glfw
         import mujoco.viewer
 
+        with warnings.catch_warnings(action="ignore"):
+            if not glfw.init():
+                raise InputError("no window opens on this screen: see to DISPLAY, or leave out --viewer")
         self._model = build_model(TWIN)
         self._data = mujoco.MjData(self._model)
         before = set(threading.enumerate())

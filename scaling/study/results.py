@@ -229,7 +229,8 @@ def best_row(rows: Sequence[dict[str, Any]], protocol: str) -> dict[str, Any]:
 
 def record_run(folder: Path, row: dict[str, Any], student: Student) -> None:
     """The record of a run, unless it is there: its curve (JSONL, mirrored to TensorBoard) and its row (JSON)."""
-    if read_row(folder) is not None:
+    kept = read_row(folder)
+    if kept is not None and kept.get("folder") == row.get("folder"):
         return
     with RunLog(folder, resume_from=0) as log:
         for point in student.curve:

@@ -51,6 +51,15 @@ def test_a_calm_reading_is_passed_as_limit_by_limit_it_would_be(monkeypatch):
     assert 200 < calm < 1500 and 200 < sum(said is None for said in short[0]) < 1900
 
 
+@pytest.mark.parametrize(("limit", "field"), [("torque_share", "torque"), ("winding", "winding")])
+def test_no_limit_lets_through_what_is_no_number(limit, field):
+    """An infinite limit, as a fleet file may give it, is none; an infinite reading is still a fault."""
+    near = {"torque_share": "torque_warning", "winding": "winding_warning"}[limit]
+    watchdog = Watchdog(Limits(**{limit: np.inf, near: np.inf}))
+    fields = {field: np.full(NUM_JOINTS, np.inf)}
+    assert "not finite" in watchdog.check(well_state(1.0, **fields), 1.0)
+
+
 def test_a_reading_is_looked_at_once_and_its_age_each_time():
     watchdog, state = Watchdog(), well_state(1.0, torque=EFFORT_LIMIT)
     assert [watchdog.check(state, now) for now in (1.0, 1.01, 1.03)] == [None] * 3

@@ -198,6 +198,34 @@ def test_a_policy_that_breaks_is_damped(standing, answer, said):
     assert damped(robot)
 
 
+@pytest.mark.parametrize("ending", ["it raises", "it is infinite", "the clip has ended"])
+def test_whatever_ends_a_run_damping_is_sent_before_anybody_is_told(standing, ending):
+    """A recorder's disk may stall: it must not hold up the damping. What the policy said is told, refused or not."""
+    robots, told = [], []
+
+    class Ending(ZeroPolicy):
+        def act(self, obs, first):
+            action = super().act(obs, first)
+            if len(self.seen) == 20 and ending == "it raises":
+                raise ZeroDivisionError("a defect")
+            return action + (np.inf if len(self.seen) == 20 and ending == "it is infinite" else 0.0)
+
+    def hear(tick):
+        told.append((tick, robots[0].commands[-1].kp.any()))
+
+    def spoil(robot, state):
+        robots[:] = [robot]
+        return state
+
+    report, _, _ = drive(standing, Ending(), spoil, on_tick=hear)
+    assert (report["faults"] == []) == (ending == "the clip has ended")
+    last, stiff = told[-1]
+    assert last.target is None and not stiff
+    assert (last.action is not None and np.isinf(last.action).all()) == (ending == "it is infinite")
+    for tick, stiff in told[:-1]:
+        assert (tick.target is not None) == stiff == (tick.phase is not State.DAMPING)
+
+
 def test_ctrl_c_damps_and_is_no_fault(standing):
     def stop(frame, state):
         if frame == 20:

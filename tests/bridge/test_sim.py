@@ -140,6 +140,16 @@ def test_the_torsos_imu_measures_what_its_place_goes_through(squats):
     np.testing.assert_allclose(imu.force, force, rtol=0.05, atol=0.5)
 
 
+def test_held_by_the_gantry_the_torsos_imu_feels_its_weight(squats):
+    clock = VirtualClock()
+    robot = SimRobot(squats, clock)
+    robot.write(position_command(squats.start_pose[7:]))
+    pass_time(robot, clock, 2.0)
+    imu = robot.torso()
+    np.testing.assert_allclose(imu.force, rotate_inverse(imu.quat, np.array([0.0, 0.0, 9.81])), atol=0.05)
+    np.testing.assert_allclose(imu.gyro, 0.0, atol=0.01)
+
+
 def test_joint_limits_are_the_robots(squats):
     """The twin's model has its ranges in radians: half a radian of knee is no end stop."""
     from scaling.robot.g1 import RANGE_HIGH, RANGE_LOW

@@ -383,6 +383,12 @@ def test_targets_are_clipped_to_the_range_the_rate_and_the_effort():
     assert inside.any()
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_next_to_no_gain_is_still_a_finite_target():
+    faint = position_command(KNEES_BENT_JOINTS)._replace(kp=np.full(29, 1e-310))
+    assert np.isfinite(Limiter()(faint, 0.0, KNEES_BENT_JOINTS, np.full(29, 1.0)).q).all()
+
+
 def test_damping_passes_every_limit_and_forgets_the_target():
     limiter = Limiter()
     assert is_damping(limiter(damping_command(), 0.0, ZERO, ZERO))
