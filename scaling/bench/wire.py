@@ -52,18 +52,21 @@ def codec_rows(rounds: int) -> Iterator[Row]:
 def round_trip_rows(policy: Path, size: str, backend: str, seconds: float) -> Iterator[Row]:
     """Milliseconds from a LowState sent to the LowCmd that answers it, on loopback; targets are for size S.
 
-    The robot speaks every 2 ms, so that a tick finds a state that is 1 ms old on average: that is in the figure.
+    A tick waits for the next state, which comes every 2 ms. Beside the two processes a third sleeps from tick to tick
+    and does nothing else: what it misses is the machine's doing.
     """
     if find_spec("cyclonedds") is None:
         return
     with tempfile.TemporaryDirectory() as folder:
         motion = write_npz(generate("squat", seconds, 0), Path(folder) / "clip.npz")
-        twin = _twin(motion, Path(folder) / "twin.json")
+        twin, idler = _twin(motion, Path(folder) / "twin.json"), _idler()
         try:
             run = _run(policy, motion, backend, Path(folder))
         finally:
             twin.terminate()
+            idler.terminate()
             twin.communicate(timeout=60)
+            idled = json.loads(idler.communicate(timeout=60)[0])
         report = json.loads((Path(folder) / "twin.json").read_text())
     # A machine with too much else to do stalls for longer than the watchdogs allow: that is a finding of its own.
     yield Row(f"dds_faults_{backend}", float(len(run["faults"])), "in one clip", 0.0, False)
@@ -76,6 +79,7 @@ def round_trip_rows(policy: Path, size: str, backend: str, seconds: float) -> It
     yield Row(f"dds_tick_{size}_{backend}", run["latency_ms"]["median"], "ms", higher_is_better=False)
     yield Row(f"dds_tick_p99_{size}_{backend}", run["latency_ms"]["p99"], "ms", higher_is_better=False)
     yield Row(f"dds_missed_deadlines_{backend}", float(run["skipped"]), f"of {frames} ticks", 0.0, False)
+    yield Row(f"dds_missed_by_an_idler_{backend}", float(idled["skipped"]), f"of {idled['ticks']} ticks", None, False)
     yield Row(f"dds_late_starts_p99_{backend}", run["jitter_ms"]["p99"], "ms", higher_is_better=False)
 
 
@@ -98,6 +102,25 @@ def _run(policy: Path, motion: Path, backend: str, folder: Path) -> dict[str, An
         raise RuntimeError(f"the bridge did not run: {done.stderr.strip()}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report
+
+
+_IDLER = """
+import json, signal
+from scaling.bridge.clock import FixedRate, WallClock, prioritised
+rate = FixedRate(WallClock(), 0.02)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    with prioritised():
+        while True:
+            rate.wait()
+except KeyboardInterrupt:
+    print(json.dumps({"ticks": rate.tick, "skipped": rate.skipped}))
+"""
+
+
+def _idler() -> "subprocess.Popen[str]":
+    """A process that keeps the control loop's rate and does nothing."""
+    return subprocess.Popen([sys.executable, "-c", _IDLER], env=_environment(), stdout=subprocess.PIPE, text=True)
 
 
 def _twin(motion: Path, report: Path) -> "subprocess.Popen[str]":
