@@ -86,13 +86,15 @@ def keep(name: str, sweep: Any, ledger: Ledger, command: str, workers: int) -> P
     found, stages = rows(standings, ledger), bill(standings)
     write_table(found, folder / "runs.csv")
     config = sweep.runs[0].config
-    figures = [sections.Figure(svg(one), CAPTIONS[kind], wide=True) for kind, one in comparisons(found, []).items()]
+    drawn = comparisons(found, []).items()
+    figures = [sections.Figure(svg(one), CAPTIONS[kind], wide=len(one.axes) > 1) for kind, one in drawn]
     if name == "cluster_count":
         told = against_clusters(found)
     else:
         result = fit_laws(found, config)
         told = result.sentences
-        figures.insert(0, sections.Figure(law_figure(found, result, config), "Hollow points are held out of the fits."))
+        curves = law_figure(found, result, config)
+        figures.insert(0, sections.Figure(curves, "Hollow points are held out of the fits.", wide=True))
     for index, figure in enumerate(figures):
         (folder / f"figure-{index}.svg").write_text(str(figure.source))
     columns = [one for one in SHOWN if any(one in row for row in found)]

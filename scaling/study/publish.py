@@ -241,7 +241,7 @@ def comparison_section(rows: Sequence[dict[str, Any]], runs: Path) -> list[secti
     """Families, clusters, throughput and success, as far as the rows can show them."""
     drawn = comparisons(rows, curve_rows(rows, runs))
     pictures = [
-        sections.Figure(svg(figure), CAPTIONS[name], wide=len(figure.axes) > 2) for name, figure in drawn.items()
+        sections.Figure(svg(figure), CAPTIONS[name], wide=len(figure.axes) > 1) for name, figure in drawn.items()
     ]
     return [sections.Figures("Families, clusters and throughput", pictures)] if pictures else []
 
@@ -275,7 +275,9 @@ def publish_report(
     if config.assist:
         survival += f" ({best['survival_s_assist0']:.2f} s)"
     curves = sections.Figure(
-        law_figure(rows, result, config), "Validation loss of each run; hollow points are held out of the fits."
+        law_figure(rows, result, config),
+        "Validation loss of each run; hollow points are held out of the fits.",
+        wide=True,
     )
     source = config.motions.path or f"generated motion (seed {config.motions.seed})"
     parts: list[Any] = [
