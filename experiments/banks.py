@@ -3,9 +3,7 @@
     python experiments/banks.py generated --iterations 100    # on the motion that the quickstart generates
     python experiments/banks.py g1_moves --iterations 480     # on 20 minutes of real clips (CC BY 4.0, not kept here)
 
-Four experts each; what they took is in `banks/NAME/RESULT.md`. The kept results of `students_on_real_clips`,
-`student_finetuning` and `small_studies data_size` learned from an earlier bank of g1_moves (240 iterations, before
-commit 72a883e).
+Four experts each; what they took is in `banks/NAME/RESULT.md`.
 Dreamed experts on the quickstart's corpus and clustering, trained longer than the quickstart can afford; kept in
 `banks/NAME` with the parameters in float16 and scored as they are kept: 512 random starts of at most 10 s at assist 0
 in converged C MuJoCo. `banks/NAME/SIMULATOR.md` is the error card of the simulator that they dreamed in, on test

@@ -1,6 +1,6 @@
 """Does PPO improve a distilled student, and what does holding it to the distilled policy cost or save?
 
-    python experiments/student_finetuning.py                    # 20 minutes on one core
+    python experiments/student_finetuning.py                    # 17 minutes on one core
     python experiments/student_finetuning.py --generated        # 10 minutes on one core
     python experiments/student_finetuning.py --iterations 5     # a rehearsal: prints, keeps nothing
 
