@@ -164,10 +164,10 @@ def simulate(
     service = SimulatedService(wire.participant, holder)
     twin = Twin(wire, clock, clip, assist, battery, service)
     late = 0
-    began = due = clock.now()
     try:
         on_ready()
         with prioritised(), steady():
+            began = due = clock.now()
             while seconds is None or clock.now() - began < seconds:
                 twin.step()
                 on_pose(twin.robot.qpos)

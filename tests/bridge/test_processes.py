@@ -112,7 +112,7 @@ wire.close()
 def test_a_twin_that_nobody_commands_says_how_it_was(tmp_path):
     """`simulate --seconds` before any bridge: no round trip, and no traceback for want of one."""
     domain = 10 + (os.getpid() + 90) % 180
-    report = simulate(domain, seconds=0.3)
+    report = simulate(domain, seconds=2.0)
     assert report["round_trip_ms"] is None and report["obeyed"] == 0
     assert report["states"] > 10
 
