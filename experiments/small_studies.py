@@ -20,13 +20,12 @@ import numpy as np
 
 from scaling.cli import main as scaling
 from scaling.cli.pipeline import overrides
-from scaling.laws.figures import svg
 from scaling.record.ledger import Ledger
 from scaling.record.shelf import open_shelf
 from scaling.record.store import git_commit
 from scaling.record.table import write_table
-from scaling.study.comparisons import CAPTIONS, comparisons
 from scaling.study.keep import grid
+from scaling.study.publish import compared
 from scaling.study.results import fit_laws, law_figure
 from scaling.study.sweep_bill import bill
 from scaling.study.sweep_find import find_sweep
@@ -86,8 +85,7 @@ def keep(name: str, sweep: Any, ledger: Ledger, command: str, workers: int) -> P
     found, stages = rows(standings, ledger), bill(standings)
     write_table(found, folder / "runs.csv")
     config = sweep.runs[0].config
-    drawn = comparisons(found, []).items()
-    figures = [sections.Figure(svg(one), CAPTIONS[kind], wide=len(one.axes) > 1) for kind, one in drawn]
+    figures = compared(found, [])
     if name == "cluster_count":
         told = against_clusters(found)
     else:

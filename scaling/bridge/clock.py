@@ -6,8 +6,11 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
 
 
 class Clock(Protocol):
@@ -123,3 +126,10 @@ def prioritised() -> Iterator[None]:
     finally:
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+def spread(seconds: Sequence[float] | Float[np.ndarray, "ticks"]) -> dict[str, float | None]:
+    """Median and 99th percentile in ms, None where there is nothing to measure."""
+    if not len(seconds):
+        return {"median": None, "p99": None}
+    return {"median": 1e3 * float(np.median(seconds)), "p99": 1e3 * float(np.percentile(seconds, 99))}

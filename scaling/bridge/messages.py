@@ -82,7 +82,8 @@ def state_message(state: RobotState, acceleration: np.ndarray, torque: np.ndarra
     row["version"] = (1, 0)
     row["mode_pr"], row["mode_machine"], row["tick"] = MODE_PR, MODE_MACHINE, tick & 0xFFFFFFFF
     body = matrix(state.quat)
-    _write_imu(row["imu_state"], Imu(state.quat, state.gyro, body.T @ (acceleration[:3] + np.array([0.0, 0.0, 9.81]))))
+    force = body.T @ (acceleration[:3] + np.array([0.0, 0.0, 9.81]))
+    _write_imu(row["imu_state"], Imu(state.quat, state.gyro, force), body)
     motors = row["motor_state"][JOINTS]
     motors["mode"] = ENABLED
     motors["q"], motors["dq"], motors["ddq"] = state.joint_pos, state.joint_vel, acceleration[6:]
@@ -93,12 +94,12 @@ def state_message(state: RobotState, acceleration: np.ndarray, torque: np.ndarra
 def imu_message(imu: Imu) -> np.ndarray:
     """IMUState (array [1]) of an IMU that speaks for itself."""
     message = blank(IMU_STATE)
-    _write_imu(message[0], imu)
+    _write_imu(message[0], imu, matrix(imu.quat))
     return message
 
 
-def _write_imu(row: np.ndarray, imu: Imu) -> None:
-    body = matrix(imu.quat)
+def _write_imu(row: np.ndarray, imu: Imu, body: Float[np.ndarray, "3 3"]) -> None:
+    """`body` is the matrix of the IMU's orientation."""
     row["quaternion"], row["gyroscope"], row["accelerometer"] = imu
     pitch = np.arcsin(np.clip(-body[2, 0], -1.0, 1.0))
     row["rpy"] = np.arctan2(body[2, 1], body[2, 2]), pitch, np.arctan2(body[1, 0], body[0, 0])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from scaling.bridge.clock import spread
 from scaling.bridge.reference import Followed
 from scaling.bridge.runtime import Tick
 from scaling.bridge.safety import State
@@ -130,7 +131,6 @@ def replay(log: Path | str, policy_dir: Path | str | None = None, backend: str |
     worst = np.array(off)
     differs = np.flatnonzero(~(worst <= TOLERANCE))
     where = int(differs[0]) if len(differs) else None
-    latency = 1e3 * ticks["latency"]
     return {
         "ok": where is None,
         "ticks": len(ticks),
@@ -141,7 +141,7 @@ def replay(log: Path | str, policy_dir: Path | str | None = None, backend: str |
         "backend": policy.backend,
         "state": "replayed",
         "overruns": int((np.diff(ticks["frame"]) > 1).sum()),
-        "latency_ms": {"median": float(np.median(latency)), "p99": float(np.percentile(latency, 99))},
+        "latency_ms": spread(ticks["latency"]),
         "faults": [],
     }
 

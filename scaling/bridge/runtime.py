@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from scaling.bridge.clock import Clock, FixedRate, steady
+from scaling.bridge.clock import Clock, FixedRate, spread, steady
 from scaling.bridge.limiter import CommandLimits, Limiter, UnsafeCommand
 from scaling.bridge.reference import Followed
 from scaling.bridge.safety import SafetyMachine, State
@@ -115,7 +115,7 @@ class Runtime:
     def run(self) -> dict[str, Any]:
         """Drive until it ends, then damp; returns the report (see `report`)."""
         self.policy.reset()
-        _spread([0.0])  # what its first call costs must not fall into a tick, where somebody asks for a report
+        spread([0.0])  # what its first call costs must not fall into a tick, where somebody asks for a report
         try:
             with steady():
                 self.transport.read()  # what has piled up meanwhile is old
@@ -137,8 +137,8 @@ class Runtime:
             "ticks": len(self.latency),
             "overruns": self.rate.overruns,
             "skipped": self.rate.skipped,
-            "latency_ms": _spread(self.latency),
-            "jitter_ms": _spread(self.rate.lateness),
+            "latency_ms": spread(self.latency),
+            "jitter_ms": spread(self.rate.lateness),
             "faults": list(self.machine.faults),
             "warnings": dict(self.watchdog.warnings),
             "clipped": self.limiter.clipped,
@@ -314,10 +314,3 @@ class Runtime:
             if self.clock.now() >= until:
                 return
             self.rate.wait()
-
-
-def _spread(seconds: list[float]) -> dict[str, float | None]:
-    """Median and 99th percentile in ms, None where there is nothing to measure."""
-    if not seconds:
-        return {"median": None, "p99": None}
-    return {"median": 1e3 * float(np.median(seconds)), "p99": 1e3 * float(np.percentile(seconds, 99))}

@@ -38,6 +38,7 @@ class SimRobot:
         self._clip, self._clock, self._assist = clip, clock, assist
         self._model = copy.copy(build_model(options))
         self._model.actuator_gainprm[:] = 0.0
+        self._torso = self._model.site("imu_in_torso").id
         self._data = mujoco.MjData(self._model)
         self._data.qpos[:] = clip.start_pose
         self._model.dof_armature[:6] = _HELD_INERTIA
@@ -71,7 +72,7 @@ class SimRobot:
 
     def torso(self) -> Imu:
         """The IMU of the torso, as of the last step; weight is felt while the gantry holds the robot, too."""
-        site, motion = self._model.site("imu_in_torso").id, np.zeros((2, 6))
+        site, motion = self._torso, np.zeros((2, 6))
         mujoco.mj_rnePostConstraint(self._model, self._data)
         for read, row in zip((mujoco.mj_objectVelocity, mujoco.mj_objectAcceleration), motion, strict=True):
             read(self._model, self._data, mujoco.mjtObj.mjOBJ_SITE, site, row, 1)

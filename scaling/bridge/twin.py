@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from scaling.bridge.clock import Clock, WallClock, prioritised, steady
+from scaling.bridge.clock import Clock, WallClock, prioritised, spread, steady
 from scaling.bridge.messages import MODE_MACHINE, MODE_PR, command_of, imu_message, state_message
 from scaling.bridge.reference import ClipReference
 from scaling.bridge.safety import State
@@ -120,9 +120,6 @@ class Twin:
 
     def report(self) -> dict[str, Any]:
         """`{states, obeyed, ignored, rejected, released, round_trip_ms}`."""
-        trips, spread = np.array(self.round_trips), None
-        if len(trips):
-            spread = {"median": 1e3 * float(np.median(trips)), "p99": 1e3 * float(np.percentile(trips, 99))}
         return {
             "states": self.states,
             "obeyed": self.obeyed,
@@ -131,7 +128,7 @@ class Twin:
             "rejected": self.wire.rejected,
             "released": self.released_at is not None,
             "height_m": float(self.robot.qpos[2]),
-            "round_trip_ms": spread,
+            "round_trip_ms": spread(self.round_trips) if self.round_trips else None,
         }
 
 
@@ -146,7 +143,7 @@ def simulate(
     holder: str = "",
     interface: str | None = None,
     on_ready: Callable[[], None] = lambda: None,
-    on_pose: Callable[[Float[np.ndarray, "36"]], None] = lambda qpos: None,
+    on_pose: Callable[[Float[np.ndarray, "36"]], None] | None = None,
 ) -> dict[str, Any]:
     """Be the robot on a DDS domain for `seconds`, or until a signal ends it; returns `Twin.report` and `rollout`.
 
@@ -170,7 +167,8 @@ def simulate(
             began = due = clock.now()
             while seconds is None or clock.now() - began < seconds:
                 twin.step()
-                on_pose(twin.robot.qpos)
+                if on_pose is not None:
+                    on_pose(twin.robot.qpos)
                 due += PERIOD
                 if clock.now() > due + 0.05:  # the machine was away: go on from here instead of hurrying after
                     late, due = late + 1, clock.now()

@@ -12,6 +12,7 @@ from scaling.errors import InputError
 
 if TYPE_CHECKING:
     from scaling.bridge.fleet import RobotConfig
+    from scaling.bridge.window import Window
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -133,12 +134,7 @@ def _simulate(arguments: argparse.Namespace) -> Outcome:
     if not 0 <= arguments.battery <= 100:
         raise InputError(f"battery is {arguments.battery}; give a charge from 0 to 100")
     clip = ClipReference(read_motion(arguments.motion)) if arguments.motion else None
-    with contextlib.ExitStack() as stack:
-        window = None
-        if arguments.viewer:
-            from scaling.bridge.window import Window
-
-            window = stack.enter_context(contextlib.closing(Window()))
+    with _window() if arguments.viewer else contextlib.nullcontext() as window:
         report = simulate(
             arguments.domain,
             clip,
@@ -149,9 +145,15 @@ def _simulate(arguments: argparse.Namespace) -> Outcome:
             holder=arguments.service,
             interface=arguments.interface,
             on_ready=lambda: print(f"the twin speaks on domain {arguments.domain}; Ctrl-C ends it", flush=True),
-            on_pose=(lambda qpos: None) if window is None else window.show,
+            on_pose=None if window is None else window.show,
         )
     return Outcome(report, [pairs(report)])
+
+
+def _window() -> "contextlib.closing[Window]":
+    from scaling.bridge.window import Window
+
+    return contextlib.closing(Window())
 
 
 def _status(arguments: argparse.Namespace) -> Outcome:

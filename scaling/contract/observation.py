@@ -100,6 +100,10 @@ def _orientation_error(inputs: Inputs) -> Array:
     return rotation_vector(quat_mul(quat_conj(inputs.sensors.quat), inputs.reference.qpos[..., 3:7]))
 
 
+def _reference_gravity(inputs: Inputs) -> Array:
+    return gravity_direction(inputs.reference.qpos[..., 3:7])
+
+
 def _reference_lin_vel(inputs: Inputs) -> Array:
     reference = inputs.reference
     return rotate_inverse(reference.qpos[..., 3:7], reference.qvel[..., :3])
@@ -137,16 +141,7 @@ TERMS: dict[str, Term] = {
         Term("orientation_error", 3, "rad", "body", True, 0.05, _orientation_error),
         Term("reference_joint_pos", 29, "rad", "joint", True, 0.0, lambda i: i.reference.qpos[..., 7:], True),
         Term("reference_joint_vel", 29, "rad/s", "joint", True, 0.0, lambda i: i.reference.qvel[..., 6:], True),
-        Term(
-            "reference_gravity",
-            3,
-            "1",
-            "body",
-            True,
-            0.0,
-            lambda i: gravity_direction(i.reference.qpos[..., 3:7]),
-            True,
-        ),
+        Term("reference_gravity", 3, "1", "body", True, 0.0, _reference_gravity, True),
         Term("reference_height", 1, "m", "world", True, 0.0, lambda i: i.reference.qpos[..., 2:3], True),
         Term("reference_lin_vel", 3, "m/s", "reference body", True, 0.0, _reference_lin_vel, True),
         Term("reference_ang_vel", 3, "rad/s", "reference body", True, 0.0, lambda i: i.reference.qvel[..., 3:6], True),

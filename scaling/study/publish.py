@@ -237,12 +237,15 @@ def simulator_section(teachings: Sequence[Teaching]) -> list[sections.Table]:
     return parts
 
 
+def compared(rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> list[sections.Figure]:
+    """The comparisons that the rows can show; those of several panels take the width of the page."""
+    drawn = comparisons(rows, curves)
+    return [sections.Figure(svg(one), CAPTIONS[name], wide=len(one.axes) > 1) for name, one in drawn.items()]
+
+
 def comparison_section(rows: Sequence[dict[str, Any]], runs: Path) -> list[sections.Figures]:
     """Families, clusters, throughput and success, as far as the rows can show them."""
-    drawn = comparisons(rows, curve_rows(rows, runs))
-    pictures = [
-        sections.Figure(svg(figure), CAPTIONS[name], wide=len(figure.axes) > 1) for name, figure in drawn.items()
-    ]
+    pictures = compared(rows, curve_rows(rows, runs))
     return [sections.Figures("Families, clusters and throughput", pictures)] if pictures else []
 
 
